@@ -1,0 +1,53 @@
+"""Checks and small operations that every room shares."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def check_same_shape(rank: int, **arrays: jax.Array) -> None:
+  """Raises unless all arrays have one shape of the given rank.
+
+  Args:
+    rank: number of dimensions that every array must have.
+    **arrays: the arrays by their argument names.
+
+  Raises:
+    ValueError: naming each array and its shape.
+  """
+  shapes = {name: jnp.shape(x) for name, x in arrays.items()}
+  if len(set(shapes.values())) > 1 or any(len(s) != rank for s in shapes.values()):
+    wanted = {1: "[batch]", 2: "[batch, dim]", 3: "[batch, tokens, dim]"}.get(rank, f"rank-{rank}")
+    raise ValueError(f"expected equal {wanted} shapes, got {shapes}")
+
+
+def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Array:
+  """Scales vectors to unit length, with a finite value and gradient at zero.
+
+  Args:
+    x: any shape, floating.
+    axis: the axis that holds a vector.
+    eps: floor of the squared length; shorter vectors stay short.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis, keepdims=True), eps))
+
+
+def masked_mean(x: jax.Array, where: jax.Array | None = None, *, axis=None) -> jax.Array:
+  """Mean over the entries that ``where`` keeps; 0 where it keeps none.
+
+  Args:
+    x: values, any shape.
+    where: boolean, same shape as ``x``; everything if absent.
+    axis: axis or axes to average over; all if absent.
+
+  Returns:
+    ``x`` without ``axis``.
+  """
+  if where is None:
+    return jnp.mean(x, axis)
+  count = jnp.sum(where, axis, dtype=x.dtype)
+  # The inner where keeps the gradient finite if a dropped entry is not.
+  return jnp.sum(jnp.where(where, x, 0), axis) / jnp.maximum(count, 1)

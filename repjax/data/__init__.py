@@ -1,0 +1,21 @@
+"""From a name to batches of uint8 images."""
+
+from repjax.data.order import indices
+from repjax.data.source import Arrays, Dataset, Source, Subset, holdout, in_memory, nbytes, take
+from repjax.data.spec import load
+from repjax.data.stream import batches, once
+
+__all__ = [
+  "Arrays",
+  "Dataset",
+  "Source",
+  "Subset",
+  "batches",
+  "holdout",
+  "in_memory",
+  "indices",
+  "load",
+  "nbytes",
+  "once",
+  "take",
+]

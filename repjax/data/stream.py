@@ -1,0 +1,126 @@
+"""Batches without end for training, and once through for evaluation."""
+
+import collections
+import functools
+import os
+from collections.abc import Iterator
+from concurrent import futures
+
+import numpy as np
+from absl import flags
+
+from repjax.data.order import indices
+from repjax.data.source import Source, take
+
+Batch = dict[str, np.ndarray]
+
+
+def batches(
+  source: Source,
+  *,
+  batch_size: int,
+  seed: int,
+  start: int = 0,
+  workers: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  prefetch: int = 4,
+) -> Iterator[Batch]:
+  """Shuffled batches for ever, read ahead by Grain.
+
+  Batch ``b`` holds the global positions ``b * batch_size`` onwards of `repjax.data.order.indices`,
+  so an epoch may end inside a batch and no example is dropped. The step number is therefore the
+  whole position: a checkpoint stores that and nothing of Grain's own iterator state, which is tied
+  to a number of workers and hosts that may differ on the day of the restart.
+
+  Args:
+    source: what to read; pickled to every worker, so one in memory is best read without workers.
+    batch_size: examples over all hosts.
+    seed: of the order, the same on all hosts.
+    start: first batch, such as the step to resume at.
+    workers: processes that decode, on this host; threads if 0.
+    process_index: which host this is, in ``[0, process_count)``.
+    process_count: number of hosts.
+    prefetch: batches to read ahead, > 0; of each worker where there are any.
+
+  Returns:
+    An endless iterator of ``image`` uint8 ``[batch_size / process_count, h, w, c]`` and ``label``
+    int32: this host's contiguous rows. Closing it stops what reads ahead.
+
+  Raises:
+    ImportError: if Grain is not installed.
+    ValueError: if the batch is larger than the set or does not divide among the hosts.
+  """
+  if not 1 <= batch_size <= len(source):
+    raise ValueError(
+      f"--batch_size={batch_size} does not fit the train split of {len(source)}; choose 1 to "
+      f"{len(source)}"
+    )
+  if batch_size % process_count:
+    raise ValueError(
+      f"--batch_size={batch_size} does not divide among {process_count} hosts; choose a multiple "
+      f"of {process_count}"
+    )
+  if not 0 <= process_index < process_count:
+    raise ValueError(f"{process_index=} is not in [0, {process_count})")
+  if start < 0 or workers < 0 or prefetch < 1:
+    raise ValueError(
+      f"expected start >= 0, workers >= 0 and prefetch >= 1, got {start=}, {workers=}, {prefetch=}"
+    )
+  try:
+    import grain
+  except ImportError as error:
+    raise ImportError("streaming needs Grain: pip install 'repjax[stream]'") from error
+
+  rows = batch_size // process_count
+  read = functools.partial(
+    _read, source=source, seed=seed, batch_size=batch_size, first=process_index * rows, rows=rows
+  )
+  threads = 0 if workers else min(prefetch, os.cpu_count() or 1)
+  steps = grain.MapDataset.range(start, start + 2**50).map(read)
+  stream = steps.to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch if threads else 0)
+  )
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      # In a notebook nobody parses absl's flags, and Grain's raise unless marked as given.
+      for name in flags.FLAGS:
+        if name.startswith("grain_"):
+          flags.FLAGS[name].present = 1
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
+    stream = stream.mp_prefetch(options)
+  return _closing(iter(stream))
+
+
+def once(source: Source, batch_size: int, *, prefetch: int = 4) -> Iterator[Batch]:
+  """Every example once and in order, read ahead in threads; the last batch may be short.
+
+  Args:
+    source: what to read.
+    batch_size: examples a batch, > 0.
+    prefetch: batches to read ahead, > 0.
+
+  Yields:
+    ``image`` uint8 ``[batch, h, w, c]`` and ``label`` int32 ``[batch]``.
+  """
+  with futures.ThreadPoolExecutor(prefetch) as pool:
+    waiting = collections.deque()
+    for first in range(0, len(source), batch_size):
+      places = np.arange(first, min(first + batch_size, len(source)))
+      waiting.append(pool.submit(take, source, places))
+      if len(waiting) > prefetch:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+
+
+def _read(step, *, source, seed, batch_size, first, rows):
+  position = int(step) * batch_size + first
+  return take(source, indices(seed, position, position + rows, len(source)))
+
+
+def _closing(iterator):
+  try:
+    yield from iterator
+  finally:
+    iterator.close()

@@ -1,0 +1,136 @@
+"""Patches of an image, and where they are: sine-cosine tables, learned ones on another grid."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Grid = tuple[int, int]
+
+
+def patchify(image: jax.Array, patch_size: int | tuple[int, int]) -> jax.Array:
+  """Cuts images into patches, in raster order.
+
+  Args:
+    image: ``[batch, height, width, channels]``.
+    patch_size: side of a patch in pixels, or (height, width).
+
+  Returns:
+    ``[batch, patches, patch height * patch width * channels]``.
+
+  Raises:
+    ValueError: if the image is not divisible by the patch.
+  """
+  b, h, w, c = image.shape
+  p, q = pair(patch_size)
+  check_divisible("image", (h, w), (p, q))
+  x = image.reshape(b, h // p, p, w // q, q, c)
+  return x.swapaxes(2, 3).reshape(b, (h // p) * (w // q), p * q * c)
+
+
+def unpatchify(
+  patches: jax.Array, shape: tuple[int, int, int], patch_size: int | tuple[int, int]
+) -> jax.Array:
+  """Puts patches back together; undoes `patchify`.
+
+  Args:
+    patches: ``[batch, patches, patch height * patch width * channels]``, in raster order.
+    shape: height, width and channels of an image.
+    patch_size: side of a patch in pixels, or (height, width).
+
+  Returns:
+    ``[batch, height, width, channels]``.
+
+  Raises:
+    ValueError: if the image is not divisible by the patch.
+  """
+  h, w, c = shape
+  p, q = pair(patch_size)
+  check_divisible("image", (h, w), (p, q))
+  x = patches.reshape(-1, h // p, w // q, p, q, c)
+  return x.swapaxes(2, 3).reshape(-1, h, w, c)
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+  """A side as (height, width)."""
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def check_divisible(name: str, size: tuple[int, int], patch: tuple[int, int]) -> None:
+  """Raises unless a patch divides an image.
+
+  Args:
+    name: what ``size`` is the size of, for the message.
+    size: height and width in pixels.
+    patch: height and width in pixels.
+
+  Raises:
+    ValueError: naming both and the nearest smaller size that works.
+  """
+  if size[0] % patch[0] or size[1] % patch[1]:
+    fit = [s // p * p or p for s, p in zip(size, patch, strict=True)]
+    raise ValueError(
+      f"{name} of {size[0]}x{size[1]} is not divisible by patch_size {patch[0]}x{patch[1]}; "
+      f"resize to {fit[0]}x{fit[1]} or choose a patch that divides it"
+    )
+
+
+def sincos_2d(grid: Grid, dim: int, *, temperature: float = 10_000.0) -> np.ndarray:
+  r"""Sine-cosine positions of a grid, half of the features for each axis.
+
+  .. math:: p(y, x) = [\sin x\omega, \cos x\omega, \sin y\omega, \cos y\omega], \quad
+            \omega_k = T^{-4k / d}
+
+  Args:
+    grid: rows and columns of patches.
+    dim: features, divisible by 4.
+    temperature: longest wavelength over 2 pi, in patches.
+
+  Returns:
+    ``[rows * columns, dim]`` float32, in raster order.
+
+  Raises:
+    ValueError: if 4 does not divide ``dim``.
+
+  References:
+    Chen, Xie, He, `An Empirical Study of Training Self-Supervised Vision Transformers
+    <https://arxiv.org/abs/2104.02057>`_, 2021, section 4.1. The order of the four parts is that of
+    He et al., `Masked Autoencoders Are Scalable Vision Learners
+    <https://arxiv.org/abs/2111.06377>`_, 2021, official code.
+  """
+  if dim % 4:
+    raise ValueError(
+      f"sine-cosine positions need dim divisible by 4, got dim={dim}; "
+      f"choose {dim // 4 * 4 or 4} or {dim // 4 * 4 + 4}, or positions='learned'"
+    )
+  omega = temperature ** (-np.arange(dim // 4) / (dim // 4))
+  y, x = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
+  angles = [axis.reshape(-1, 1) * omega for axis in (x, y)]
+  parts = [f(a) for a in angles for f in (np.sin, np.cos)]
+  return np.concatenate(parts, 1).astype(np.float32)
+
+
+def interpolate(positions: jax.Array, grid_from: Grid, grid_to: Grid) -> jax.Array:
+  """Carries learned positions to another grid: bicubic, antialiased when it shrinks.
+
+  Args:
+    positions: ``[rows * columns, dim]`` of ``grid_from``, in raster order.
+    grid_from: rows and columns that the positions were learned for.
+    grid_to: rows and columns wanted.
+
+  Returns:
+    ``[rows * columns, dim]`` of ``grid_to``, same dtype.
+
+  Raises:
+    ValueError: if ``positions`` does not have the rows of ``grid_from``.
+  """
+  count, dim = positions.shape
+  if count != grid_from[0] * grid_from[1]:
+    raise ValueError(
+      f"{count} positions are not a grid of {grid_from[0]}x{grid_from[1]}; pass the grid that they "
+      "were learned for, without class token and registers"
+    )
+  if grid_from == grid_to:
+    return positions
+  table = positions.reshape(*grid_from, dim).astype(jnp.float32)
+  table = jax.image.resize(table, (*grid_to, dim), "bicubic", antialias=True)
+  return table.reshape(-1, dim).astype(positions.dtype)

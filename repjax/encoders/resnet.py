@@ -1,0 +1,169 @@
+"""Residual networks of 18 to 152 layers, with ImageNet and CIFAR stems."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from repjax.encoders.features import Features
+
+
+class ResNet(nn.Module):
+  """Residual network with batch norm; strides sit in the 3x3 convolutions (v1.5).
+
+  Attributes:
+    stages: number of blocks at each resolution.
+    bottleneck: three convolutions a block, the last four times as wide, rather than two.
+    width: channels of the first stage.
+    stem: ``imagenet``, a 7x7 convolution of stride 2 and a max pool, or ``cifar``, a 3x3 of
+      stride 1 and no pool.
+    zero_init: whether each block starts as the identity, its last norm's scale at 0.
+    momentum: share of the running statistics kept at each step of training.
+    axis_name: mapped axis that holds the other shards of a batch, if any.
+    dtype: of the computation; parameters and statistics are float32.
+
+  References:
+    He et al., `Deep Residual Learning for Image Recognition <https://arxiv.org/abs/1512.03385>`_,
+    2015, table 1 and section 4.2.
+    Goyal et al., `Accurate, Large Minibatch SGD <https://arxiv.org/abs/1706.02677>`_, 2017,
+    section 5.1 (``zero_init``).
+  """
+
+  stages: tuple[int, ...]
+  bottleneck: bool
+  width: int = 64
+  stem: Literal["imagenet", "cifar"] = "imagenet"
+  zero_init: bool = True
+  momentum: float = 0.9
+  axis_name: str | None = None
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, image: jax.Array, *, train: bool = False) -> Features:
+    """Encodes images.
+
+    Args:
+      image: ``[batch, height, width, channels]``, floating.
+      train: whether batch norm uses the batch's statistics, and updates the running ones in the
+        collection ``batch_stats``.
+
+    Returns:
+      Features; ``pooled`` is the mean over the last map, ``tokens`` that map in raster order, and
+      ``layers`` the map after each stage.
+
+    Raises:
+      ValueError: if ``image`` is not rank 4 or the stem is unknown.
+    """
+    if image.ndim != 4:
+      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+    if self.stem not in ("imagenet", "cifar"):
+      raise ValueError(f"stem={self.stem!r} is not a stem; choose 'imagenet' or 'cifar'")
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.momentum,
+      # Initialisation runs outside of any mapped axis.
+      axis_name=None if self.is_initializing() else self.axis_name,
+      dtype=self.dtype,
+    )
+    kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+    x = _conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
+    x = nn.relu(norm(name="stem_norm")(x))
+    if self.stem == "imagenet":
+      x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    layers = []
+    for i, blocks in enumerate(self.stages):
+      for j in range(blocks):
+        x = _Block(
+          self.width * 2**i,
+          2 if i and not j else 1,
+          self.bottleneck,
+          self.zero_init,
+          norm,
+          self.dtype,
+          name=f"stage_{i}_block_{j}",
+        )(x)
+      layers.append(x)
+    return Features(jnp.mean(x, (1, 2)), x.reshape(len(x), -1, x.shape[-1]), tuple(layers))
+
+
+class _Block(nn.Module):
+  """Convolutions around a shortcut, which is projected where the shape changes."""
+
+  width: int
+  stride: int
+  bottleneck: bool
+  zero_init: bool
+  norm: functools.partial
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    out = self.width * (4 if self.bottleneck else 1)
+    # (width, kernel, stride) of each convolution.
+    plan = [(self.width, 3, self.stride), (out, 3, 1)]
+    if self.bottleneck:
+      plan = [(self.width, 1, 1), (self.width, 3, self.stride), (out, 1, 1)]
+    last = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+    y = x
+    for i, (width, kernel, stride) in enumerate(plan):
+      y = _conv(width, kernel, stride, self.dtype, f"conv_{i}")(y)
+      if i < len(plan) - 1:
+        y = nn.relu(self.norm(name=f"norm_{i}")(y))
+    y = self.norm(name=f"norm_{len(plan) - 1}", scale_init=last)(y)
+    if x.shape != y.shape:
+      x = _conv(out, 1, self.stride, self.dtype, "shortcut_conv")(x)
+      x = self.norm(name="shortcut_norm")(x)
+    return nn.relu(x + y)
+
+
+def _conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> nn.Conv:
+  # Padding as in PyTorch: the same on both sides, also where the stride is 2.
+  return nn.Conv(
+    width,
+    (kernel, kernel),
+    (stride, stride),
+    kernel // 2,
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+    name=name,
+  )
+
+
+class Depth(NamedTuple):
+  """Blocks at each resolution, and whether they are bottlenecks."""
+
+  stages: tuple[int, ...]
+  bottleneck: bool
+
+
+#: He et al., 2015, table 1.
+DEPTHS = {
+  "resnet18": Depth((2, 2, 2, 2), False),
+  "resnet34": Depth((3, 4, 6, 3), False),
+  "resnet50": Depth((3, 4, 6, 3), True),
+  "resnet101": Depth((3, 4, 23, 3), True),
+  "resnet152": Depth((3, 8, 36, 3), True),
+}
+
+
+def resnet(name: str, **overrides: Any) -> ResNet:
+  """A residual network by name.
+
+  Args:
+    name: a key of `DEPTHS`, such as ``resnet18``.
+    **overrides: fields of `ResNet` to set.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: if there is none of this name.
+  """
+  if name not in DEPTHS:
+    raise ValueError(f"{name!r} is not a ResNet; choose one of {', '.join(DEPTHS)}")
+  return ResNet(**(DEPTHS[name]._asdict() | overrides))

@@ -1,0 +1,443 @@
+"""Vision transformer: patches in, features at every layer out."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from repjax.encoders.features import Features
+from repjax.encoders.positions import check_divisible, interpolate, pair, patchify, sincos_2d
+
+Implementation = Literal["auto", "xla", "cudnn"]
+TokensIn = Callable[[int, jax.Array], jax.Array]
+
+_EPS = 1e-6
+_token_init = nn.initializers.normal(0.02)
+
+
+class Attention(nn.Module):
+  """Multi-head attention of queries over a sequence.
+
+  Attributes:
+    heads: number of heads; divides the width.
+    dtype: of the computation.
+    implementation: of `jax.nn.dot_product_attention`; ``auto`` is cuDNN where it can be.
+  """
+
+  heads: int
+  dtype: DTypeLike = jnp.float32
+  implementation: Implementation = "auto"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, queries: jax.Array | None = None) -> jax.Array:
+    """Attends.
+
+    Args:
+      x: ``[batch, tokens, dim]``.
+      queries: ``[batch, queries, dim]``; ``x`` itself if absent.
+
+    Returns:
+      ``[batch, queries, dim]``.
+    """
+    dim = x.shape[-1]
+    head_dim = dim // self.heads
+    split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
+    query = split(_dense(dim, self.dtype, "query")(x if queries is None else queries))
+    key = split(_dense(dim, self.dtype, "key")(x))
+    value = split(_dense(dim, self.dtype, "value")(x))
+    implementation = self.implementation
+    if implementation == "auto":
+      # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
+      fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
+      implementation = "cudnn" if fused and jax.default_backend() == "gpu" else "xla"
+    y = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+    return _dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))
+
+
+class FeedForward(nn.Module):
+  """Two dense layers with an exact GELU between.
+
+  Attributes:
+    hidden: width in the middle.
+    dtype: of the computation.
+  """
+
+  hidden: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[..., dim]`` to ``[..., dim]``."""
+    y = nn.gelu(_dense(self.hidden, self.dtype, "up")(x), approximate=False)
+    return _dense(x.shape[-1], self.dtype, "down")(y)
+
+
+class Block(nn.Module):
+  """Pre-norm transformer block.
+
+  Attributes:
+    heads: number of attention heads.
+    mlp_dim: width of the feed-forward layer.
+    dtype: of the computation.
+    attention: implementation of the attention.
+  """
+
+  heads: int
+  mlp_dim: int
+  dtype: DTypeLike = jnp.float32
+  attention: Implementation = "auto"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, tokens, dim]`` to the same shape."""
+    attend = Attention(self.heads, self.dtype, self.attention, name="attention")
+    x = x + attend(_norm(self.dtype, "norm_1")(x))
+    return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(_norm(self.dtype, "norm_2")(x))
+
+
+class AttentionPool(nn.Module):
+  """A learned probe that attends over the tokens, then a feed-forward layer.
+
+  Attributes:
+    heads: number of attention heads.
+    mlp_dim: width of the feed-forward layer.
+    dtype: of the computation.
+    attention: implementation of the attention.
+
+  References:
+    Zhai et al., `Scaling Vision Transformers <https://arxiv.org/abs/2106.04560>`_, 2021,
+    section 3.2; the feed-forward part is from the official code, big_vision.
+  """
+
+  heads: int
+  mlp_dim: int
+  dtype: DTypeLike = jnp.float32
+  attention: Implementation = "auto"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, tokens, dim]`` to ``[batch, dim]``."""
+    batch, _, dim = x.shape
+    probe = self.param("probe", nn.initializers.xavier_uniform(), (1, dim))
+    queries = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, dim))
+    x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries)
+    x = x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(_norm(self.dtype, "norm")(x))
+    return x[:, 0]
+
+
+class ConvStem(nn.Module):
+  """A few strided 3x3 convolutions and a 1x1 in place of one large patch.
+
+  Widths double with each stride up to ``dim``. Normalised over channels rather than over the batch,
+  so that it has no running statistics. Neighbouring patches see each other.
+
+  Attributes:
+    dim: features per patch.
+    stride: patch size, a power of 2.
+    dtype: of the computation.
+
+  References:
+    Xiao et al., `Early Convolutions Help Transformers See Better
+    <https://arxiv.org/abs/2106.14881>`_, 2021, section 3.
+  """
+
+  dim: int
+  stride: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> jax.Array:
+    """Maps ``[batch, height, width, channels]`` to ``[batch, rows, columns, dim]``."""
+    halvings = self.stride.bit_length() - 1
+    strides = [1] * (2 - halvings) + [2] * halvings
+    x = image.astype(self.dtype)
+    for i, stride in enumerate(strides):
+      width = max(self.dim // 2 ** (len(strides) - 1 - i), 1)
+      x = nn.Conv(
+        width, (3, 3), stride, 1, use_bias=False, dtype=self.dtype, name=f"conv_{i}",
+        kernel_init=nn.initializers.he_normal(),
+      )(x)  # fmt: skip
+      x = nn.relu(_norm(self.dtype, f"norm_{i}")(x))
+    return _dense(self.dim, self.dtype, "out")(x)
+
+
+class ViT(nn.Module):
+  """Vision transformer with pre-norm blocks.
+
+  Parameters are float32 whatever the compute dtype. Blocks are named ``block_0`` and on, or live
+  stacked under ``blocks`` with ``scan`` (see `stack_blocks`).
+
+  Attributes:
+    patch_size: side of a patch in pixels, or (height, width).
+    dim: width.
+    depth: number of blocks.
+    heads: attention heads; divides ``dim``.
+    mlp_dim: width of the feed-forward layers; ``mlp_ratio * dim`` if absent.
+    mlp_ratio: see ``mlp_dim``.
+    pool: ``mean`` of the normed patch tokens, the normed ``cls`` token, or ``attention`` over the
+      normed patch tokens (`AttentionPool`).
+    class_token: whether there is one; if absent, only for ``pool="cls"``.
+    registers: number of extra learned tokens (Darcet et al., 2023); they get no positions.
+    positions: ``sincos``, fixed, none for the class token; or ``learned``, one for it too.
+    image_size: side, or (height, width), that learned positions are stored for; images of
+      another size get them interpolated. If absent, that of the image, and other sizes are refused.
+    stem: ``patch``, one linear map a patch, or ``conv`` (`ConvStem`).
+    scan: compile one block and loop, rather than all of them.
+    remat: recompute each block in the backward pass rather than store its activations.
+    dtype: of the computation.
+    attention: ``xla``, ``cudnn``, or ``auto``: cuDNN on a GPU in 16 bits, XLA elsewhere.
+
+  References:
+    Dosovitskiy et al., `An Image is Worth 16x16 Words <https://arxiv.org/abs/2010.11929>`_, 2020.
+    Darcet et al., `Vision Transformers Need Registers <https://arxiv.org/abs/2309.16588>`_, 2023.
+  """
+
+  patch_size: int | tuple[int, int]
+  dim: int
+  depth: int
+  heads: int
+  mlp_dim: int | None = None
+  mlp_ratio: float = 4
+  pool: Literal["mean", "cls", "attention"] = "mean"
+  class_token: bool | None = None
+  registers: int = 0
+  positions: Literal["sincos", "learned"] = "sincos"
+  image_size: int | tuple[int, int] | None = None
+  stem: Literal["patch", "conv"] = "patch"
+  scan: bool = False
+  remat: bool = False
+  dtype: DTypeLike = jnp.float32
+  attention: Implementation = "auto"
+
+  @nn.compact
+  def __call__(
+    self,
+    image: jax.Array,
+    *,
+    train: bool = False,
+    tokens_in: TokensIn | None = None,
+    mask: jax.Array | None = None,
+    keep: jax.Array | None = None,
+  ) -> Features:
+    """Encodes images.
+
+    Args:
+      image: ``[batch, height, width, channels]``, floating.
+      train: without effect, since nothing here depends on it; every encoder takes it.
+      tokens_in: ``(layer, [batch, n, dim]) -> [batch, m, dim]``, called on the whole sequence
+        before each block: prompts, representation tokens, dropped or merged tokens. Class token
+        and registers come first and must stay; all that follows counts as patch tokens.
+      mask: ``[batch, patches]`` boolean; true patches are replaced by a learned token before
+        positions are added. The parameter ``mask_token`` exists if a mask was given at init.
+      keep: ``[batch, kept]`` int32, the patches that go in, chosen after positions are added; all
+        if absent.
+
+    Returns:
+      Features; ``pooled`` and ``tokens`` are taken after the final norm, ``layers`` before it.
+
+    Raises:
+      ValueError: if sizes do not divide, or options contradict each other.
+    """
+    del train
+    _check(self, image, tokens_in)
+    patch = pair(self.patch_size)
+    grid = (image.shape[1] // patch[0], image.shape[2] // patch[1])
+    class_token = self.pool == "cls" if self.class_token is None else self.class_token
+    mlp_dim = self.mlp_dim or int(self.mlp_ratio * self.dim)
+
+    if self.stem == "patch":
+      x = _dense(self.dim, self.dtype, "patch")(patchify(image, patch))
+    else:
+      x = ConvStem(self.dim, patch[0], self.dtype, name="stem")(image)
+      x = x.reshape(len(image), -1, self.dim)
+    if mask is not None:
+      token = self.param("mask_token", _token_init, (self.dim,)).astype(self.dtype)
+      x = jnp.where(mask[..., None], token[None, None], x)
+    positions, class_position = self._positions(grid, class_token)
+    x = x + positions[None].astype(self.dtype)
+    if keep is not None:
+      x = jnp.take_along_axis(x, keep[..., None], 1)
+
+    prefix = []
+    if class_token:
+      token = self.param("class_token", _token_init, (1, self.dim))
+      prefix.append(token + class_position)
+    if self.registers:
+      prefix.append(self.param("registers", _token_init, (self.registers, self.dim)))
+    if prefix:
+      front = jnp.concatenate(prefix).astype(self.dtype)
+      x = jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape)), x], 1)
+    first = class_token + self.registers
+
+    make = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+    shape = (self.heads, mlp_dim, self.dtype, self.attention)
+    if self.scan:
+
+      def body(block, x, _):
+        x = block(x)
+        return x, x
+
+      loop = nn.scan(
+        body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth
+      )
+      x, outputs = loop(make(*shape, name="blocks"), x, None)
+      layers = [outputs[i] for i in range(self.depth)]
+    else:
+      layers = []
+      for i in range(self.depth):
+        x = x if tokens_in is None else tokens_in(i, x)
+        x = make(*shape, name=f"block_{i}")(x)
+        layers.append(x)
+
+    x = _norm(self.dtype, "norm")(x)
+    tokens = x[:, first:]
+    if self.pool == "cls":
+      pooled = x[:, 0]
+    elif self.pool == "mean":
+      pooled = jnp.mean(tokens, 1)
+    else:
+      pool = AttentionPool(self.heads, mlp_dim, self.dtype, self.attention, name="pool")
+      pooled = pool(tokens)
+    return Features(pooled, tokens, tuple(layers))
+
+  def _positions(self, grid, class_token):
+    """Positions of the patches ``[patches, dim]``, and of the class token (0 if it has none)."""
+    if self.positions == "sincos":
+      return jnp.asarray(sincos_2d(grid, self.dim)), 0.0
+    native = grid
+    if self.image_size is not None:
+      native = tuple(
+        s // p for s, p in zip(pair(self.image_size), pair(self.patch_size), strict=True)
+      )
+    elif self.has_variable("params", "positions"):
+      stored = len(self.get_variable("params", "positions")) - class_token
+      if stored != math.prod(grid):
+        raise ValueError(
+          f"positions were learned for {stored} patches and the image has {math.prod(grid)}; "
+          "set image_size= to the size at init to have them interpolated"
+        )
+    shape = (class_token + math.prod(native), self.dim)
+    table = self.param("positions", _token_init, shape)
+    return interpolate(table[int(class_token) :], native, grid), table[:1]
+
+
+class Size(NamedTuple):
+  """Shape of a transformer: width, blocks, heads, feed-forward width."""
+
+  dim: int
+  depth: int
+  heads: int
+  mlp_dim: int
+
+
+#: Ti to L: Touvron et al., 2020 (https://arxiv.org/abs/2012.12877) and Dosovitskiy et al., 2020;
+#: H, g and G: Zhai et al., 2021 (https://arxiv.org/abs/2106.04560), table 2. nano and micro: ours.
+SIZES = {
+  "nano": Size(64, 3, 4, 256),
+  "micro": Size(128, 4, 4, 512),
+  "ti": Size(192, 12, 3, 768),
+  "s": Size(384, 12, 6, 1536),
+  "b": Size(768, 12, 12, 3072),
+  "l": Size(1024, 24, 16, 4096),
+  "h": Size(1280, 32, 16, 5120),
+  "g": Size(1408, 40, 16, 6144),
+  "G": Size(1664, 48, 16, 8192),
+}
+
+
+def vit(name: str, **overrides: Any) -> ViT:
+  """A transformer by the name of its size and patch, such as ``vit_b16`` or ``vit_nano2``.
+
+  Args:
+    name: ``vit_``, a key of `SIZES` (``g`` and ``G`` differ), and the patch size in pixels.
+    **overrides: fields of `ViT` to set.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: if the name cannot be read.
+  """
+  match = re.fullmatch(r"vit_([A-Za-z]+)(\d+)", name)
+  if not match or match[1] not in SIZES:
+    raise ValueError(
+      f"{name!r} is not vit_SIZEPATCH; SIZE is one of {', '.join(SIZES)}, for example vit_b16"
+    )
+  return ViT(**({"patch_size": int(match[2])} | SIZES[match[1]]._asdict() | overrides))
+
+
+def stack_blocks(params: dict) -> dict:
+  """Parameters of an unrolled `ViT` as those of a scanned one.
+
+  Args:
+    params: nested dictionaries; wherever one has ``block_0``, ``block_1``, ..., they are stacked.
+
+  Returns:
+    The same tree with ``blocks`` in their place, its leaves ``[depth, ...]``.
+  """
+  if not isinstance(params, dict):
+    return params
+  depth = sum(re.fullmatch(r"block_\d+", name) is not None for name in params)
+  blocks = [params[f"block_{i}"] for i in range(depth)]
+  rest = {k: stack_blocks(v) for k, v in params.items() if not re.fullmatch(r"block_\d+", k)}
+  return rest | {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *blocks)} if depth else rest
+
+
+def unstack_blocks(params: dict) -> dict:
+  """Parameters of a scanned `ViT` as those of an unrolled one; undoes `stack_blocks`.
+
+  Args:
+    params: nested dictionaries, ``blocks`` with leaves ``[depth, ...]`` in one or more of them.
+
+  Returns:
+    The same tree with ``block_0``, ``block_1``, ... in place of ``blocks``.
+  """
+  if not isinstance(params, dict):
+    return params
+  rest = {k: unstack_blocks(v) for k, v in params.items() if k != "blocks"}
+  if "blocks" not in params:
+    return rest
+  depth = len(jax.tree.leaves(params["blocks"])[0])
+  take = lambda i: jax.tree.map(lambda x: x[i], params["blocks"])
+  return rest | {f"block_{i}": take(i) for i in range(depth)}
+
+
+def _dense(features: int, dtype: DTypeLike, name: str) -> nn.Dense:
+  init = nn.initializers.xavier_uniform()
+  return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+
+
+def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
+  return nn.LayerNorm(_EPS, dtype=dtype, name=name)
+
+
+def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None) -> None:
+  """Raises if sizes do not divide or options contradict each other."""
+  if image.ndim != 4:
+    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  if vit.dim % vit.heads:
+    raise ValueError(
+      f"heads={vit.heads} does not divide dim={vit.dim}; "
+      f"choose dim={-(-vit.dim // vit.heads) * vit.heads} or another number of heads"
+    )
+  patch = pair(vit.patch_size)
+  check_divisible("image", image.shape[1:3], patch)
+  if vit.image_size is not None:
+    check_divisible("image_size", pair(vit.image_size), patch)
+  if vit.stem == "conv" and (patch[0] != patch[1] or patch[0] & (patch[0] - 1)):
+    raise ValueError(
+      f"stem='conv' halves the image, so it needs a square patch of 1, 2, 4, 8, ... pixels, "
+      f"got {patch[0]}x{patch[1]}; choose one of those or stem='patch'"
+    )
+  if vit.pool == "cls" and vit.class_token is False:
+    raise ValueError("pool='cls' needs class_token=True, got False; leave it out or pool='mean'")
+  if vit.scan and tokens_in is not None:
+    raise ValueError(
+      "tokens_in needs scan=False, got scan=True, where all blocks share one program; "
+      "build the ViT with scan=False and convert parameters with unstack_blocks"
+    )

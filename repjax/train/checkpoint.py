@@ -1,0 +1,201 @@
+"""Checkpoints: the only file that knows Orbax."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from jax.sharding import Mesh
+
+from repjax.train.mesh import replicated
+
+Tree = Any
+
+
+class Restored(NamedTuple):
+  """What a checkpoint held.
+
+  Attributes:
+    step: updates made when it was written.
+    state: the learner's state, laid out over the current mesh.
+    record: the JSON saved with it: clock, seed, flags, mesh.
+    path: the folder it came from.
+  """
+
+  step: int
+  state: Tree
+  record: dict[str, Any]
+  path: Path
+
+
+class Checkpoints:
+  """The checkpoints of one run: written in the background, whole or not at all.
+
+  Args:
+    directory: where they go, one folder a step; made if absent.
+    keep: how many of the latest stay.
+    best: name of the metric whose highest value keeps one more, if any.
+    read_only: only look; nothing is made, tidied or deleted.
+  """
+
+  def __init__(
+    self,
+    directory: str | Path,
+    *,
+    keep: int = 2,
+    best: str | None = None,
+    read_only: bool = False,
+  ):
+    import orbax.checkpoint as ocp
+
+    policies = ocp.checkpoint_managers.preservation_policy
+    rules = [policies.LatestN(keep)]
+    if best is not None:
+      # Checkpoints without a value rank last rather than raise.
+      value = lambda metrics: (metrics or {}).get(best, float("-inf"))
+      rules.append(policies.BestN(get_metric_fn=value, n=1))
+    self._ocp, self.directory = ocp, Path(directory).absolute()
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policies.AnyPreservationPolicy(rules),
+      enable_async_checkpointing=True,
+      read_only=read_only,
+      create=not read_only,
+    )
+    self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+  def steps(self) -> list[int]:
+    """Steps that have a finished checkpoint, in order."""
+    return sorted(self._manager.all_steps())
+
+  def best(self, metric: str) -> int | None:
+    """Step of the checkpoint whose metric is highest; none if no checkpoint has it.
+
+    Args:
+      metric: name of a metric given to `save`.
+
+    Returns:
+      The step.
+    """
+    scores = {step: (self._manager.metrics(step) or {}).get(metric) for step in self.steps()}
+    scores = {step: score for step, score in scores.items() if score is not None}
+    return max(scores, key=scores.get) if scores else None
+
+  def save(
+    self,
+    step: int,
+    state: Tree,
+    record: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    """Starts to write a checkpoint and returns once the state may be overwritten.
+
+    Args:
+      step: updates made.
+      state: the learner's state.
+      record: JSON kept with it.
+      metrics: validation metrics, for the choice of the best.
+
+    Raises:
+      FloatingPointError: if the state holds a value that is not finite; nothing is written.
+    """
+    mark, finite = jax.device_get(_fingerprint(state))
+    if not finite:
+      raise FloatingPointError(f"the state at step {step} is not finite; it was not saved")
+    args = self._ocp.args
+    self._manager.save(
+      step,
+      args=args.Composite(
+        state=args.StandardSave(_raw_keys(state)),
+        record=args.JsonSave({**record, "fingerprint": int(mark)}),
+      ),
+      metrics=dict(metrics) if metrics else None,
+      force=True,
+    )
+
+  def restore(self, like: Tree, mesh: Mesh, *, step: int | None = None) -> Restored | None:
+    """Reads the latest checkpoint that is whole.
+
+    One that cannot be read, or whose content is not what was written, is skipped with a warning.
+
+    Args:
+      like: a state of the same learner, or its `jax.eval_shape`.
+      mesh: where to put it; any number of devices, whatever wrote it.
+      step: this checkpoint alone; the latest if absent.
+
+    Returns:
+      The checkpoint, or nothing if there is none at all.
+
+    Raises:
+      ValueError: if there are checkpoints and none can be used.
+    """
+    steps = self.steps() if step is None else [step]
+    for candidate in reversed(steps):
+      path = self.directory / str(candidate)
+      try:
+        state, record = self._read(candidate, like, mesh)
+      except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
+        reason = str(error).strip().split("\n")[0][:200]
+        logging.warning("skipped checkpoint %s: %s: %s", path, type(error).__name__, reason)
+        continue
+      return Restored(candidate, state, record, path)
+    if steps:
+      raise ValueError(
+        f"none of the checkpoints {steps} in {self.directory} fits this learner or is whole; "
+        f"check that the flags are those of the run, or choose a new --workdir"
+      )
+    return None
+
+  def _read(self, step, like, mesh):
+    args = self._ocp.args
+    where = replicated(mesh)
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      jax.eval_shape(_raw_keys, like),
+    )
+    read = self._manager.restore(
+      step,
+      args=args.Composite(state=args.StandardRestore(abstract), record=args.JsonRestore()),
+    )
+    wanted = jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
+    if (got := jax.tree.map(lambda x: (x.shape, x.dtype), read.state)) != wanted:
+      raise ValueError(f"expected arrays {wanted}, got {got}")
+    if int(_fingerprint(read.state)[0]) != read.record["fingerprint"]:
+      raise ValueError("its content is not what was written")
+    return _wrap_keys(read.state, like), read.record
+
+  def wait(self) -> None:
+    """Returns when everything begun is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Finishes writing and lets go of the folder."""
+    self._manager.close()
+
+
+def _is_key(x) -> bool:
+  return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _raw_keys(state):
+  return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
+
+
+def _wrap_keys(state, like):
+  return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if _is_key(y) else x, state, like)
+
+
+@jax.jit
+def _fingerprint(state):
+  """A number that changes with any bit of the state and not with its layout; and is it finite."""
+  mark, finite = jnp.zeros((), jnp.uint32), jnp.array(True)
+  for x in jax.tree.leaves(_raw_keys(state)):
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+      finite &= jnp.all(jnp.isfinite(x))
+    x = x.astype(jnp.uint8) if x.dtype == bool else x
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).reshape(-1)
+    # Odd weights make a swap of two entries visible; uint32 sums wrap, so their order is free.
+    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+    mark = mark * jnp.uint32(31) + jnp.sum(bits.astype(jnp.uint32) * weights, dtype=jnp.uint32)
+  return mark, finite

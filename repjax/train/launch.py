@@ -1,0 +1,340 @@
+"""What every launcher does before and around training: flags, folder, lock, resume rules."""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from absl import flags, logging
+
+from repjax.train import optimize
+from repjax.train.loop import Schedule
+
+# --- flags of the training loop; a launcher adds those of its method ----------------------------
+flags.DEFINE_string("workdir", None, "Folder of the run; runs/EXPERIMENT_DATA if absent.")
+flags.DEFINE_integer("seed", 0, "Of parameters, data order, augmentations and evaluation draws.")
+flags.DEFINE_integer("steps", None, "Updates of the whole run; or give --epochs.", lower_bound=1)
+flags.DEFINE_float("epochs", None, "Passes over the train split; or give --steps.", lower_bound=0)
+flags.DEFINE_integer("batch_size", 256, "Examples of an update, over all devices.", lower_bound=1)
+flags.DEFINE_integer("accumulate", 1, "Parts that a batch is worked through in.", lower_bound=1)
+flags.DEFINE_enum("optimizer", "adamw", ["adamw", "sgd", "lars"], "Update rule.")
+flags.DEFINE_float("learning_rate", 1e-3, "Highest learning rate.", lower_bound=0)
+flags.DEFINE_float("weight_decay", 1e-4, "Decay of kernels.", lower_bound=0)
+flags.DEFINE_float("momentum", 0.9, "Of sgd and lars.", lower_bound=0, upper_bound=1)
+flags.DEFINE_float("b2", 0.999, "Memory of adamw's second moment.", lower_bound=0, upper_bound=1)
+flags.DEFINE_float("warmup", 0.1, "Share of the run in which the learning rate rises.")
+flags.DEFINE_float("clip", 0.0, "Largest global norm of a gradient; 0 for none.", lower_bound=0)
+flags.DEFINE_string("mesh", "data:-1", "Devices as name:size pairs; -1 takes what is left.")
+flags.DEFINE_enum("parallel", "pjit", ["pjit", "pmap"], "How a step is spread over the devices.")
+flags.DEFINE_integer("log_every", 50, "Updates between two lines of the log.", lower_bound=1)
+flags.DEFINE_integer("eval_every", 0, "Updates between two evaluations; 0: none.", lower_bound=0)
+flags.DEFINE_integer("checkpoint_every", 500, "Updates between two checkpoints; 0: at the end.")
+flags.DEFINE_integer("keep", 2, "Latest checkpoints that stay.", lower_bound=1)
+flags.DEFINE_bool("tensorboard", False, "Write TensorBoard event files beside metrics.jsonl.")
+flags.DEFINE_bool("progress", True, "Show a progress bar.")
+flags.DEFINE_bool("override_flags", False, "Resume although flags have changed.")
+flags.DEFINE_string("compile_cache", "~/.cache/repjax", "Folder for compiled programs; '': none.")
+
+# Flags that may change when a run resumes, because they do not change what is learned.
+_FREE = {
+  "workdir", "epochs", "mesh", "parallel", "log_every", "eval_every", "checkpoint_every", "keep",
+  "tensorboard", "progress", "override_flags", "compile_cache",
+}  # fmt: skip
+
+
+class Settings:
+  """Resolved flags that know whether they were read.
+
+  A flag that was given and is never read would be a wish silently ignored, so it is an error:
+  call `check_all_read` once everything is set up.
+
+  Args:
+    values: every flag by name.
+    given: the flags that the user set.
+  """
+
+  def __init__(self, values: Mapping[str, Any], given: Iterable[str] = ()):
+    self._values, self._given, self._read = dict(values), set(given), set()
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith("_") or name not in self._values:
+      raise AttributeError(f"there is no flag --{name}")
+    self._read.add(name)
+    return self._values[name]
+
+  def given(self, name: str) -> bool:
+    """Whether the user set a flag."""
+    return name in self._given
+
+  def values(self) -> dict[str, Any]:
+    """All flags, for the record."""
+    return dict(self._values)
+
+  def changed(self) -> dict[str, Any]:
+    """The flags that the user set."""
+    return {name: value for name, value in self._values.items() if name in self._given}
+
+  def check_all_read(self) -> None:
+    """Raises if a flag was given that nothing has read.
+
+    Raises:
+      ValueError: naming the flags.
+    """
+    unread = sorted(self._given - self._read)
+    if unread:
+      listed = ", ".join(f"--{name}={self._values[name]}" for name in unread)
+      raise ValueError(f"{listed} has no effect with the other flags given; leave it out")
+
+
+def settings_from_flags(argv: list[str]) -> Settings:
+  """The flags that repjax and its launchers define.
+
+  Args:
+    argv: what absl left of the command line.
+
+  Returns:
+    Their values.
+
+  Raises:
+    ValueError: if an argument is left that is no flag.
+  """
+  if len(argv) > 1:
+    raise ValueError(f"{argv[1]!r} is not a flag; write --name=value, and see --help")
+  return Settings(
+    {flag.name: flag.value for flag in _our_flags()},
+    [flag.name for flag in _our_flags() if flag.present],
+  )
+
+
+def flag_defaults() -> dict[str, Any]:
+  """Values of repjax's and the launchers' flags where none is given."""
+  return {flag.name: flag.default for flag in _our_flags()}
+
+
+def _our_flags():
+  return [
+    flag
+    for module, listed in flags.FLAGS.flags_by_module_dict().items()
+    if module.split(".")[0] in ("repjax", "experiments") or module == sys.argv[0]
+    for flag in listed
+  ]
+
+
+def run_app(main: Any) -> None:
+  """Runs a launcher's ``main`` under absl.
+
+  A user's mistake ends it with one line and exit code 1; ``--verbosity=1`` shows the traceback.
+
+  Args:
+    main: ``Settings -> None``.
+  """
+  from absl import app
+
+  # Orbax tells of every step of every save.
+  quiet = lambda line: line.levelno >= logging.converter.STANDARD_WARNING or "orbax" not in line.pathname
+  logging.get_absl_handler().addFilter(quiet)
+
+  def guarded(argv):
+    try:
+      main(settings_from_flags(argv))
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+      if logging.level_debug():
+        raise
+      print(f"error: {error}", file=sys.stderr)
+      raise SystemExit(1) from None
+
+  app.run(guarded)
+
+
+def total_steps(settings: Settings, size: int) -> int:
+  """Length of a run from ``--steps`` or ``--epochs``.
+
+  Args:
+    settings: the flags.
+    size: examples of the train split.
+
+  Returns:
+    Updates.
+
+  Raises:
+    ValueError: if both are given.
+  """
+  if settings.given("steps") and settings.given("epochs"):
+    raise ValueError(f"--steps={settings.steps} and --epochs={settings.epochs}: give one of them")
+  if settings.epochs:
+    return max(1, round(settings.epochs * size / settings.batch_size))
+  return settings.steps
+
+
+def make_optimizer(
+  settings: Settings, steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimizer that the flags ask for.
+
+  Args:
+    settings: the flags.
+    steps: length of the run.
+
+  Returns:
+    The optimizer and its learning rate by step.
+  """
+  rate = optimize.warmup_cosine(settings.learning_rate, steps, warmup=settings.warmup)
+  shared = {"weight_decay": settings.weight_decay, "clip": settings.clip}
+  if settings.optimizer == "adamw":
+    return optimize.adamw(rate, b2=settings.b2, **shared), rate
+  rule = {"sgd": optimize.sgd, "lars": optimize.lars}[settings.optimizer]
+  return rule(rate, momentum=settings.momentum, **shared), rate
+
+
+def make_schedule(settings: Settings, steps: int, *, best: str | None = None) -> Schedule:
+  """What happens when, from the flags.
+
+  Args:
+    settings: the flags.
+    steps: length of the run.
+    best: validation metric whose best checkpoint stays; used with ``--eval_every``.
+
+  Returns:
+    The schedule.
+  """
+  return Schedule(
+    steps=steps,
+    log_every=settings.log_every,
+    eval_every=settings.eval_every,
+    checkpoint_every=settings.checkpoint_every,
+    keep=settings.keep,
+    best=best if settings.eval_every else None,
+  )
+
+
+def use_compile_cache(settings: Settings) -> None:
+  """Keeps compiled programs on disk between runs, if the flags say where.
+
+  Args:
+    settings: the flags.
+  """
+  if settings.compile_cache:
+    path = Path(settings.compile_cache).expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def keep_freed_memory() -> None:
+  """Lets the C library keep the memory that a step frees for the next step, on Linux.
+
+  XLA's CPU backend asks for its temporaries anew at every step. By default glibc returns blocks of
+  that size to the kernel, which then has to clear every page again: up to half of a step's time
+  (benchmarks/NOTES.md). Where there is no ``mallopt``, nothing happens.
+  """
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt is None:
+    return
+  trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names of malloc.h
+  mallopt(arena_max, 1)  # the other arenas cannot grow past 64 MiB
+  mallopt(mmap_max, 0)
+  mallopt(trim_threshold, 2**31 - 1)
+  mallopt(top_pad, 2**26)
+
+
+@contextlib.contextmanager
+def open_workdir(settings: Settings, default: str, experiment: str) -> Iterator[Path]:
+  """Takes a run's folder for this process alone, and checks that it is the same run.
+
+  Args:
+    settings: the flags; ``flags.json`` in the folder holds those of an earlier part.
+    default: folder used if ``--workdir`` is not given.
+    experiment: name of the launcher.
+
+  Yields:
+    The folder.
+
+  Raises:
+    ValueError: if another run holds the folder, or flags have changed.
+    OSError: if it cannot be written.
+  """
+  workdir = Path(settings.workdir or default).expanduser().absolute()
+  override = settings.override_flags
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / ".lock").open("a")
+  except OSError as error:
+    raise OSError(
+      f"--workdir={workdir} cannot be written ({error.strerror}); choose another"
+    ) from None
+  with lock:
+    try:
+      # Held by the open file, so that it ends with the process however that ends.
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise ValueError(
+        f"--workdir={workdir} is in use by another run; wait for it or choose another"
+      ) from None
+    record = workdir / "flags.json"
+    now = {"experiment": experiment, **settings.values()}
+    begun = any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
+    if begun and record.exists():
+      _check_unchanged(json.loads(record.read_text()), now, workdir, override)
+    fresh = record.with_suffix(".tmp")
+    fresh.write_text(json.dumps(now, indent=1))
+    fresh.replace(record)
+    yield workdir
+
+
+def _check_unchanged(before, now, workdir, override):
+  names = [n for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
+  changed = [f"--{n}: {before.get(n)} -> {now.get(n)}" for n in names if n not in _FREE]
+  if not changed:
+    return
+  if not override:
+    raise ValueError(
+      f"--workdir={workdir} holds a run with other flags ({'; '.join(changed)}); "
+      f"choose another --workdir, or --override_flags to go on all the same"
+    )
+  logging.warning("resuming with changed flags: %s", "; ".join(changed))
+
+
+def commit() -> str:
+  """The checked-out commit, marked if files have changed since; ``unknown`` outside a checkout."""
+  root = Path(__file__).parents[2]
+  run = lambda *args: subprocess.run(
+    ["git", "-C", root, *args], capture_output=True, text=True, check=True
+  ).stdout.strip()
+  try:
+    changed = run("status", "--porcelain", "--untracked-files=no")
+    return run("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+
+
+def hardware() -> str:
+  """The machine in words: its devices, or its processor and cores."""
+  device, count = jax.devices()[0], jax.device_count()
+  if device.platform != "cpu":
+    return f"{count} x {device.device_kind}"
+  names = [
+    line.split(":")[1].strip()
+    for line in (Path("/proc/cpuinfo").read_text().splitlines() if _has_cpuinfo() else ())
+    if line.startswith("model name")
+  ]
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  return f"{cores} cores of {names[0] if names else 'CPU'}"
+
+
+def _has_cpuinfo() -> bool:
+  return Path("/proc/cpuinfo").exists()
+
+
+def command() -> str:
+  """The command line that started this process, as one would type it."""
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  start = f"python -m {spec.name}" if spec and spec.name else f"python {sys.argv[0]}"
+  return shlex.join([*start.split(), *sys.argv[1:]])

@@ -1,0 +1,73 @@
+"""Device meshes: made here and nowhere else."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+DATA = "data"  # the mesh axis over which a batch is split
+
+
+def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Lays devices out as a mesh with Auto axes.
+
+  Auto, because on Explicit axes (the default of `jax.make_mesh`) a product such as ``z @ z.T`` over
+  a sharded batch raises.
+
+  Args:
+    spec: ``name:size`` pairs in order, such as ``data:-1,model:4``; one size may be -1 and takes
+      the devices that are left. A ``data`` axis is added where none is named.
+    devices: what to lay out; all devices of all processes if absent.
+
+  Returns:
+    The mesh.
+
+  Raises:
+    ValueError: if the spec cannot be read or does not fit the devices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  parts = [re.fullmatch(r"(\w+):(-1|[1-9]\d*)", part.strip()) for part in spec.split(",")]
+  if not all(parts):
+    raise ValueError(f"--mesh={spec} is not a list of name:size pairs; write data:-1,model:4")
+  axes = {part[1]: int(part[2]) for part in parts}
+  if DATA not in axes:
+    axes = {DATA: 1} | axes
+  sizes = list(axes.values())
+  if len(axes) < len(parts) or sizes.count(-1) > 1:
+    raise ValueError(f"--mesh={spec} repeats an axis or has more than one -1; give each axis once")
+  if -1 in sizes:
+    sizes[sizes.index(-1)] = max(1, len(devices) // -math.prod(sizes))
+  if math.prod(sizes) != len(devices):
+    raise ValueError(
+      f"--mesh={spec} needs {math.prod(sizes)} devices, {len(devices)} are here; "
+      f"use data:-1 to take them all"
+    )
+  return jax.make_mesh(
+    tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Splits the leading axis of a batch over the mesh's data axis.
+
+  Args:
+    mesh: from `make_mesh`.
+
+  Returns:
+    The sharding of ``[batch, ...]`` arrays.
+  """
+  return NamedSharding(mesh, jax.P(DATA))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Puts a whole copy on every device.
+
+  Args:
+    mesh: from `make_mesh`.
+
+  Returns:
+    The sharding.
+  """
+  return NamedSharding(mesh, jax.P())

@@ -1,0 +1,88 @@
+"""Batches: one stream for any number of workers, hosts and restarts."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from repjax import data
+
+SIZE = 22
+
+
+@pytest.fixture(scope="module")
+def source():
+  rng = np.random.default_rng(0)
+  return data.Arrays(rng.integers(0, 256, (SIZE, 3, 4, 1), dtype=np.uint8), np.arange(SIZE))
+
+
+def labels(source, count, **options):
+  stream = data.batches(source, batch_size=8, seed=1, **options)
+  found = np.stack([batch["label"] for batch in itertools.islice(stream, count)])
+  stream.close()
+  return found
+
+
+def test_batches_follow_the_order_of_the_positions(source):
+  stream = data.batches(source, batch_size=8, seed=1)
+  for b, batch in enumerate(itertools.islice(stream, 9)):
+    where = data.indices(1, 8 * b, 8 * b + 8, SIZE)
+    np.testing.assert_array_equal(batch["label"], where)
+    np.testing.assert_array_equal(batch["image"], source.image[where])
+    assert batch["image"].dtype == np.uint8 and batch["label"].dtype == np.int32
+
+
+def test_every_epoch_streams_each_example_once(source):
+  shown = labels(source, 11).reshape(4, SIZE)
+  np.testing.assert_array_equal(np.sort(shown, 1), np.tile(np.arange(SIZE), (4, 1)))
+
+
+@pytest.mark.parametrize("start", [1, 3, 10])
+def test_a_restart_continues_where_it_stopped(source, start):
+  np.testing.assert_array_equal(labels(source, 12)[start:], labels(source, 12 - start, start=start))
+
+
+def test_a_late_position_is_reached_at_once(source):
+  np.testing.assert_array_equal(
+    labels(source, 1, start=10**9)[0], data.indices(1, 8 * 10**9, 8 * 10**9 + 8, SIZE)
+  )
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_out_the_same_batches(source, hosts):
+  parts = [labels(source, 6, process_index=i, process_count=hosts) for i in range(hosts)]
+  np.testing.assert_array_equal(np.concatenate(parts, 1), labels(source, 6))
+
+
+def test_worker_processes_change_nothing(source):
+  np.testing.assert_array_equal(labels(source, 7, workers=2, start=2), labels(source, 7, start=2))
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_reading_ahead_changes_nothing(source, prefetch):
+  np.testing.assert_array_equal(labels(source, 6, prefetch=prefetch), labels(source, 6))
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"batch_size": 4096}, "--batch_size=4096 does not fit the train split of 22; choose 1 to 22"),
+    ({"batch_size": 0}, "--batch_size=0 does not fit the train split of 22; choose 1 to 22"),
+    ({"process_count": 3}, "--batch_size=8 does not divide among 3 hosts; choose a multiple of 3"),
+    ({"process_index": 2, "process_count": 2}, r"process_index=2 is not in \[0, 2\)"),
+    ({"start": -1}, "expected start >= 0, .* got start=-1"),
+    ({"prefetch": 0}, "prefetch >= 1, got .* prefetch=0"),
+  ],
+)
+def test_impossible_batches_are_refused_before_the_first(source, options, message):
+  with pytest.raises(ValueError, match=message):
+    data.batches(source, **{"batch_size": 8, "seed": 0} | options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 22, 50])
+@pytest.mark.parametrize("prefetch", [1, 4])
+def test_once_shows_every_example_once_in_order(source, batch_size, prefetch):
+  found = list(data.once(source, batch_size, prefetch=prefetch))
+  np.testing.assert_array_equal(np.concatenate([b["label"] for b in found]), source.label)
+  np.testing.assert_array_equal(np.concatenate([b["image"] for b in found]), source.image)
+  assert {len(b["label"]) for b in found[:-1]} <= {batch_size}
