@@ -1,15 +1,20 @@
 """Images per second of our training step beside PyTorch's, in one run, as a ratio.
 
-  pip install -e . && pip install torch timm --index-url https://download.pytorch.org/whl/cpu
+  pip install -e . && pip install torch timm
   python benchmarks/step.py --model=vit_micro4 --batch_size=64 --image_size=32
   python benchmarks/step.py --model=resnet18 --batch_size=32 --image_size=32
 
 Both sides train the same net (a `vit_*` name, or a `resnet*` name with the CIFAR stem below 64
-pixels) with cross entropy over 10 classes on one fixed batch in float32, unaugmented: AdamW for a ViT, SGD
-with momentum for a ResNet. Ours is the supervised learner's update under `jax.jit` with its state
-donated; theirs is eager timm. The two take turns, so that a busy machine slows both.
+pixels) with cross entropy over 10 classes on one fixed batch in float32, unaugmented: AdamW for a
+ViT, SGD with momentum for a ResNet. Ours is the supervised learner's update under `jax.jit` with
+its state donated; theirs is eager timm. The two take turns, so that drift hits both.
+
+Believe a ratio only on a quiet machine: with another program on one of two cores, PyTorch was seen
+to slow several times over and ours less (`NOTES.md`). If one core is free,
+`OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/step.py` compares the two on that one.
 """
 
+import os
 import statistics
 import time
 
@@ -95,6 +100,7 @@ def torch_step(batch):
 
 
 def main(_):
+  print(f"load of the machine before the start: {os.getloadavg()[0]:.1f}")
   rng = np.random.default_rng(0)
   size = FLAGS.image_size
   image = rng.integers(0, 256, (FLAGS.batch_size, size, size, 3), np.uint8)

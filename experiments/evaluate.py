@@ -13,19 +13,28 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments import pretrain
+from experiments import outcome
+from experiments.setup import prepare
 from repjax import evaluate
 from repjax.train import Checkpoints, launch
 from repjax.train.launch import Settings
 
 flags.DEFINE_string("checkpoint", "latest", "latest, best (needs --eval_every), or a step.")
 
+# Flags that may be given beside those of the run; the rest made the run what it is.
+_ON_TOP = {
+  "workdir", "checkpoint", "data", "protocols", "shots", "eval_batch_size", "mesh", "progress",
+  "device_data_mb", "compile_cache",
+}  # fmt: skip
+
 
 def main(settings: Settings) -> None:
   """Restores the checkpoint, embeds both splits and prints the table."""
   if not settings.workdir:
     raise ValueError("--workdir is not given; name the folder of a run, such as runs/simclr_digits")
-  workdir, wanted = Path(settings.workdir).expanduser(), settings.checkpoint
+  if ignored := sorted(settings.changed().keys() - _ON_TOP):
+    raise ValueError(f"--{', --'.join(ignored)} cannot change once a run is trained; leave it out")
+  workdir = Path(settings.workdir).expanduser()
   record = workdir / "flags.json"
   if not record.exists():
     raise FileNotFoundError(f"--workdir={workdir} is not the folder of a run: it has no flags.json")
@@ -34,20 +43,39 @@ def main(settings: Settings) -> None:
   given = settings.changed()
   settings = Settings({**settings.values(), **saved, **given}, given)
 
-  launch.use_compile_cache(settings)
-  ready = pretrain.prepare(method, settings)
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  step = {"latest": None, "best": checkpoints.best("val/knn_20")}.get(wanted, wanted)
-  if step is None and wanted == "best":
-    raise ValueError(f"--checkpoint=best: {workdir} has no evaluated one; rerun with --eval_every")
+  step = _step(checkpoints, settings.checkpoint, workdir)
+  launch.use_compile_cache(settings)
+  statistics = json.loads((workdir / "statistics.json").read_text())
+  ready = prepare(method, settings, statistics=statistics)
   example = {k: v[None].repeat(2, 0) for k, v in ready.dataset.train[0].items()}
   like = jax.eval_shape(ready.learner.init, jax.random.key(0), example)
-  restored = checkpoints.restore(like, ready.mesh, step=None if step is None else int(step))
-  if restored is None:
-    raise FileNotFoundError(f"--workdir={workdir} has no checkpoint yet; wait for the run to save")
-  table, _ = pretrain.score(method, settings, ready, restored.state)
+  restored = checkpoints.restore(like, ready.mesh, step=step)
+  table, _ = outcome.score(method, settings, ready, restored.state)
   print(f"\n{restored.path}")
-  print(evaluate.format_table(table, columns=pretrain.columns(table)))
+  print(evaluate.format_table(table, columns=outcome.columns(table)))
+
+
+def _step(checkpoints, wanted, workdir):
+  """The step that ``--checkpoint`` names; none for the latest that is whole."""
+  steps = checkpoints.steps()
+  if not steps:
+    raise FileNotFoundError(f"--workdir={workdir} has no checkpoint yet; wait for the run to save")
+  if wanted == "latest":
+    return None
+  if wanted == "best":
+    if (step := checkpoints.best("val/knn_20")) is None:
+      raise ValueError(
+        f"--checkpoint=best: none of the checkpoints {steps} in {workdir} was evaluated; "
+        f"choose one of them, or train with --eval_every"
+      )
+    return step
+  if wanted not in map(str, steps):
+    raise ValueError(
+      f"--checkpoint={wanted} is none of the checkpoints {steps} in {workdir}; choose one of them, "
+      f"latest or best"
+    )
+  return int(wanted)
 
 
 if __name__ == "__main__":

@@ -12,25 +12,39 @@ table: raw pixels, the untrained encoder and the trained one. See README.md for 
 from absl import flags
 
 from experiments import pretrain
+from experiments.setup import Method, Setup
 from repjax.augment import affine_augment, simclr_augment
 from repjax.encoders import MLP
 from repjax.learners import Objective, simclr
 from repjax.train.launch import Settings, run_app
 
-flags.DEFINE_float("temperature", 0.2, "Of the softmax.", lower_bound=0)
+flags.DEFINE_float("temperature", 0.3, "Of the softmax.", lower_bound=0)
 flags.DEFINE_list("projector", ["128", "64"], "Widths of the projector's layers.")
 flags.DEFINE_enum("projector_norm", "none", ["none", "batch", "layer"], "Between its layers.")
 flags.DEFINE_enum("augment", None, ["affine", "simclr"], "Views; affine for grey images if absent.")
 flags.DEFINE_float("min_area", 0.2, "Least share of the image in a crop, for --augment=simclr.")
 flags.DEFINE_float("colour", 0.5, "Strength of colour jitter, for --augment=simclr.")
+# Chosen on 300 of the 1,297 train digits, the rest being trained on.
+flags.FLAGS.set_default("stem", "conv")
+flags.FLAGS.set_default("encoder", "vit_nano4")
 flags.FLAGS.set_default("steps", 1000)
 flags.FLAGS.set_default("batch_size", 128)
+flags.FLAGS.set_default("learning_rate", 4e-3)
+flags.FLAGS.set_default("clip", 1.0)
 
 
-def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
+def objective(settings: Settings, setup: Setup) -> Objective:
   """SimCLR as the flags describe it."""
   if (settings.augment or ("affine" if setup.channels == 1 else "simclr")) == "affine":
-    view = affine_augment()
+    view = affine_augment(
+      degrees=25,
+      scale=(0.75, 1.25),
+      shear=20,
+      translate=0.15,
+      brightness=0.2,
+      contrast=0.2,
+      noise=0.1,
+    )
   else:
     view = simclr_augment(
       setup.image_size,
@@ -55,7 +69,7 @@ def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
   )
 
 
-METHOD = pretrain.Method("simclr", objective, next_command="python -m experiments.simmim")
+METHOD = Method("simclr", objective, next_command="python -m experiments.simmim")
 
 
 def main(settings: Settings) -> None:

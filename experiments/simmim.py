@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from experiments import pretrain
+from experiments.setup import Method, Setup
 from repjax.augment import affine_augment, crop_flip, random_mask, to_float
 from repjax.evaluate.pictures import Reconstructions
 from repjax.learners import Objective, reconstruct, simmim
@@ -26,7 +27,7 @@ flags.FLAGS.set_default("batch_size", 128)
 flags.FLAGS.set_default("b2", 0.95)
 
 
-def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
+def objective(settings: Settings, setup: Setup) -> Objective:
   """SimMIM as the flags describe it."""
   _check_masked_encoder(settings)
   if setup.channels == 1:
@@ -44,7 +45,7 @@ def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
   )
 
 
-def pictures(settings: Settings, setup: pretrain.Setup, state, images) -> Reconstructions:
+def pictures(settings: Settings, setup: Setup, state, images) -> Reconstructions:
   """Images of the test split, hidden in part, and what the model makes of them."""
   side = setup.image_size // setup.encoder.patch_size
   keys = jax.random.split(jax.random.key(settings.seed), len(images))
@@ -68,7 +69,7 @@ def _check_masked_encoder(settings: Settings) -> None:
     )
 
 
-METHOD = pretrain.Method(
+METHOD = Method(
   "simmim", objective, next_command="python -m experiments.supervised", reconstruct=pictures
 )
 

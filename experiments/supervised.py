@@ -12,6 +12,7 @@ trains a small ResNet on scikit-learn's digits.
 from absl import flags
 
 from experiments import pretrain
+from experiments.setup import Method, Setup
 from repjax.augment import affine_augment, crop_flip
 from repjax.learners import Objective, supervised
 from repjax.train.launch import Settings, run_app
@@ -23,7 +24,7 @@ flags.FLAGS.set_default("steps", 100)
 flags.FLAGS.set_default("batch_size", 64)
 
 
-def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
+def objective(settings: Settings, setup: Setup) -> Objective:
   """The classifier as the flags describe it."""
   if setup.channels == 1:
     view = affine_augment()
@@ -39,9 +40,7 @@ def objective(settings: Settings, setup: pretrain.Setup) -> Objective:
   )
 
 
-METHOD = pretrain.Method(
-  "supervised", objective, labels=True, next_command="python -m experiments.simclr"
-)
+METHOD = Method("supervised", objective, labels=True, next_command="python -m experiments.simclr")
 
 
 def main(settings: Settings) -> None:

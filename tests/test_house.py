@@ -31,7 +31,12 @@ MAY_IMPORT = {
 MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
 LEARNER_PARTS = {"repjax.learners.learner"}
-EXPERIMENT_PARTS = {"experiments", "experiments.flags"}
+EXPERIMENT_PARTS = {
+  "experiments",
+  "experiments.outcome",
+  "experiments.pretrain",
+  "experiments.setup",
+}
 
 HEAVY = ("tensorflow", "tensorflow_datasets", "orbax", "grain", "matplotlib", "sklearn", "torch")
 ROOMS = [f"repjax.{room}" for room in sorted(MAY_IMPORT) if (ROOT / "repjax" / room).is_dir()]
@@ -222,7 +227,8 @@ def test_meshes_are_built_in_one_place():
     for path in PACKAGE + EXPERIMENTS
     if path != ROOT / "repjax/train/mesh.py"
     for node in ast.walk(tree(path))
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("Mesh", "make_mesh")
+    if isinstance(node, ast.Call)
+    and ast.unparse(node.func) in ("Mesh", "jax.make_mesh", "jax.sharding.Mesh", "sharding.Mesh")
   ]
   report("meshes are built in repjax/train/mesh.py, where their axes are made Auto:", offenders)
 

@@ -11,6 +11,7 @@ __all__ = [
   "Source",
   "Subset",
   "batches",
+  "channel_statistics",
   "holdout",
   "in_memory",
   "indices",

@@ -140,6 +140,24 @@ def take(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
   return {"image": image, "label": np.array([row["label"] for row in rows], np.int32)}
 
 
+def channel_statistics(
+  source: Source, *, examples: int = 2048
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and deviation of each channel, for `repjax.augment.normalize`.
+
+  Args:
+    source: what to measure.
+    examples: how many to look at, spread over the source by a fixed draw.
+
+  Returns:
+    Both for pixels in [0, 1]; the deviation of a channel that never changes is given as 1.
+  """
+  rows = permutation(0, 0, len(source))[:examples]
+  image = take(source, rows)["image"].astype(np.float64) / 255
+  mean, std = image.mean((0, 1, 2)), image.std((0, 1, 2))
+  return tuple(mean.tolist()), tuple(np.where(std > 1e-3, std, 1.0).tolist())
+
+
 def nbytes(source: Source) -> int:
   """Bytes that all images of a source take once decoded."""
   return len(source) * int(np.prod(source.image_shape))

@@ -1,9 +1,8 @@
-"""What a report shows of a representation: projections, neighbours, colours, and their figures."""
+"""What a report shows of a representation: a map, neighbours, colours, curves."""
 
 import base64
 import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,25 +22,8 @@ COLOURS = (
   "#8a8984",
 )
 MARKERS = ("o", "s", "D")
-_INK, _MUTED, _LINE = "#1c1c1a", "#6b6a66", "#e4e2dc"
-_STYLE = {
-  "font.size": 9,
-  "font.family": "sans-serif",
-  "text.color": _INK,
-  "text.parse_math": False,  # a class may be called $
-  "axes.edgecolor": _LINE,
-  "axes.labelcolor": _MUTED,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.titlelocation": "left",
-  "axes.titlesize": 9,
-  "axes.titleweight": "bold",
-  "xtick.color": _MUTED,
-  "ytick.color": _MUTED,
-  "legend.frameon": False,
-}
+SMALL = 64  # An image of no more pixels a side is shown pixel by pixel.
 _LARGEST_MAP = 1000
-_LARGEST_THUMBNAIL = 64
 
 Series = tuple[np.ndarray, np.ndarray]
 
@@ -300,7 +282,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
   return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
 
 
-def data_uri(image: np.ndarray, largest: int = 2 * _LARGEST_THUMBNAIL) -> str:
+def data_uri(image: np.ndarray, largest: int = 2 * SMALL) -> str:
   """A PNG image as an address that holds it.
 
   Args:
@@ -328,10 +310,10 @@ def atlas(images: np.ndarray) -> tuple[np.ndarray, int, int]:
     The sheet ``[rows * h, columns * w, 3]``, its columns and its rows.
   """
   n, height, width, _ = images.shape
-  if max(height, width) > _LARGEST_THUMBNAIL:
+  if max(height, width) > SMALL:
     from PIL import Image
 
-    shrink = _LARGEST_THUMBNAIL / max(height, width)
+    shrink = SMALL / max(height, width)
     height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
     images = np.stack([np.asarray(Image.fromarray(x).resize((width, height))) for x in images])
   columns = math.ceil(math.sqrt(n))
@@ -347,159 +329,6 @@ def class_name(label: int, classes: Sequence[str]) -> str:
   if label < 0:
     return "unlabelled"
   return str(classes[label]) if label < len(classes) else str(label)
-
-
-def check_matplotlib() -> None:
-  """Raises ModuleNotFoundError, naming the extra to install, unless figures can be drawn."""
-  try:
-    import matplotlib.figure  # noqa: F401
-  except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-      "figures need matplotlib, which is not installed; run: pip install 'repjax[plots]'"
-    ) from None
-
-
-def draw_curves(panels: Mapping[str, Mapping[str, Series]]) -> bytes:
-  """Draws `curves` as a figure of small panels.
-
-  Args:
-    panels: as from `curves`.
-
-  Returns:
-    A PNG file's bytes.
-  """
-
-  def draw(figure):
-    columns = min(3, len(panels))
-    for i, (title, lines) in enumerate(panels.items()):
-      axes = figure.add_subplot(math.ceil(len(panels) / columns), columns, i + 1)
-      for (name, line), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
-        steps, values = thinned(*line)
-        mark = {"marker": "o", "markersize": 3} if len(steps) <= 30 else {}
-        axes.plot(steps, values, color=colour, linewidth=1.4, label=readable(name), **mark)
-      axes.set_title(readable(title))
-      axes.grid(axis="y", color=_LINE, linewidth=0.6)
-      axes.set_axisbelow(True)
-      axes.tick_params(length=0)
-      axes.locator_params(nbins=4)
-      axes.set_xlabel("step")
-      if len(lines) > 1:
-        axes.legend()
-
-  rows = math.ceil(len(panels) / 3)
-  return _png((3.4 * min(3, len(panels)), 2.4 * rows), draw)
-
-
-def draw_map(embedding: EmbeddingMap, classes: Sequence[str]) -> bytes:
-  """Draws an `EmbeddingMap` as a scatter with a legend.
-
-  Args:
-    embedding: the points and their labels.
-    classes: names of the labels.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  labels = np.asarray(embedding.labels)
-  present = np.unique(labels)
-
-  def draw(figure):
-    axes = figure.add_subplot()
-    handles = []
-    for label in present:
-      chosen = np.asarray(embedding.points)[labels == label]
-      colour, marker = look(label)
-      handles.append(
-        axes.scatter(
-          *chosen.T,
-          s=16,
-          color=COLOURS[colour],
-          marker=MARKERS[marker],
-          edgecolors="white",
-          linewidths=0.4,
-        )
-      )
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.axis("off")
-    if len(present) <= 24:
-      # Labels on the artists would lose a name that begins with an underscore.
-      names = [class_name(label, classes) for label in present]
-      axes.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5))
-
-  return _png((7, 5), draw)
-
-
-def draw_neighbours(neighbours: Neighbours, classes: Sequence[str]) -> bytes:
-  """Draws `Neighbours`: a row a query, a block a representation, a frame and a mark an image.
-
-  Args:
-    neighbours: the queries and what was found.
-    classes: names of the labels.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  queries, bank = pixels(neighbours.query_images), pixels(neighbours.bank_images)
-  counts = [np.shape(i)[1] for i in neighbours.found.values()]
-  starts = np.cumsum([1.6] + [c + 0.6 for c in counts])
-  hits = same_class(neighbours)
-
-  def draw(figure):
-    from matplotlib.patches import Rectangle
-
-    axes = figure.add_subplot()
-    axes.text(0.45, -0.2, "query", ha="center", weight="bold")
-    for row, (image, label) in enumerate(zip(queries, neighbours.query_labels, strict=True)):
-      _place(axes, image, 0, row)
-      axes.text(-0.12, row + 0.45, class_name(label, classes), ha="right", va="center")
-    for (name, indices), start in zip(neighbours.found.items(), starts, strict=False):
-      axes.text(start, -0.2, name, weight="bold")
-      for (row, column), index in np.ndenumerate(indices):
-        right, x = hits[name][row, column], start + column
-        _place(axes, bank[index], x, row)
-        colour = COLOURS[0 if right else 3]
-        line = "-" if right else (0, (2, 1.2))
-        axes.add_patch(
-          Rectangle((x, row), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=1.6, linestyle=line)
-        )
-        axes.text(
-          x + 0.81,
-          row + 0.81,
-          "✓" if right else "✗",
-          color="white",
-          size=6,
-          ha="center",
-          va="center",
-          bbox={"boxstyle": "circle,pad=0.15", "facecolor": colour, "edgecolor": "none"},
-        )
-    axes.set(xlim=(-1.6, starts[-1] - 0.6), ylim=(len(queries), -0.6), aspect="equal")
-    axes.axis("off")
-
-  return _png((0.55 * (starts[-1] + 1), 0.55 * (len(queries) + 0.6)), draw)
-
-
-def draw_rows(rows: Mapping[str, np.ndarray]) -> bytes:
-  """Draws aligned images: a row a kind, a column an example.
-
-  Args:
-    rows: by what they show, images of `pixels`' kind, equally many a row.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  shown = {name: pixels(images) for name, images in rows.items()}
-  count = len(next(iter(shown.values())))
-
-  def draw(figure):
-    axes = figure.add_subplot()
-    for row, (name, images) in enumerate(shown.items()):
-      axes.text(-0.12, row + 0.45, name, ha="right", va="center")
-      for column, image in enumerate(images):
-        _place(axes, image, column, row)
-    axes.set(xlim=(-1.8, count), ylim=(len(shown), 0), aspect="equal")
-    axes.axis("off")
-
-  return _png((0.8 * (count + 1.8), 0.8 * len(shown)), draw)
 
 
 def same_class(neighbours: Neighbours) -> dict[str, np.ndarray]:
@@ -538,30 +367,3 @@ def _is_number(value):
     return math.isfinite(value)
   except TypeError:
     return False
-
-
-def _place(axes, image, x, y):
-  # A fit into a square keeps the grid aligned whatever the images' shape.
-  height, width = 0.9 * np.array(image.shape[:2]) / max(image.shape[:2])
-  x, y = x + (0.9 - width) / 2, y + (0.9 - height) / 2
-  small = max(image.shape[:2]) <= _LARGEST_THUMBNAIL
-  axes.imshow(
-    image,
-    extent=(x, x + width, y + height, y),
-    interpolation="nearest" if small else "auto",
-  )
-
-
-def _png(size, draw):
-  check_matplotlib()
-  import matplotlib
-  from matplotlib.figure import Figure
-
-  out = io.BytesIO()
-  with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-    # A class named in a script that the font lacks is drawn as boxes; the page shows it right.
-    warnings.filterwarnings("ignore", "Glyph")
-    figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor="white")
-    draw(figure)
-    figure.savefig(out, format="png", metadata={"Software": None})
-  return out.getvalue()

@@ -92,12 +92,20 @@ def by_gradient(
     params, extra = objective.init(key, batch)
     return GradientState(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params))
 
+  def mean(tree):
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+  def loss(*args):
+    # Averaged inside of the gradient too: shard_map sums gradients of what it knows to be
+    # replicated by itself, pmap does not, and so both come to the same.
+    value, aux = objective.loss(*args)
+    return mean(value), aux
+
   def gradient(params, extra, batch, key):
-    grad_fn = jax.value_and_grad(objective.loss, has_aux=True)
-    (loss, (extra, metrics)), grads = grad_fn(params, extra, batch, key)
-    if axis_name is not None:
-      grads, loss, metrics = lax.pmean((grads, loss, metrics), axis_name)
-    return grads, extra, {"loss": loss, **metrics}
+    grad_fn = jax.value_and_grad(loss, has_aux=True)
+    (value, (extra, metrics)), grads = grad_fn(params, extra, batch, key)
+    grads, metrics = mean((grads, metrics))
+    return grads, extra, {"loss": value, **metrics}
 
   def accumulated(params, extra, batch, key):
     size = len(jax.tree.leaves(batch)[0])
@@ -161,7 +169,7 @@ def init_module(module: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) ->
     Its ``params``, and its other collections, such as ``batch_stats``, by name.
   """
   variables = module.init(key, *args, **kwargs)
-  return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+  return variables.get("params", {}), {k: v for k, v in variables.items() if k != "params"}
 
 
 def apply_module(

@@ -23,7 +23,7 @@ def simmim(
   unit: int = 1,
   axis_name: str | None = None,
 ) -> Objective:
-  """Builds the objective of SimMIM: a linear layer predicts the normalised pixels of hidden patches.
+  """Builds the objective of SimMIM: a linear layer predicts hidden patches.
 
   Args:
     encoder: a `ViT`: images ``[batch, height, width, channels]`` to `Features`, with ``mask=``.

@@ -52,13 +52,13 @@ def supervised(
     logits = head.apply({"params": params["head"]}, features.pooled).astype(jnp.float32)
 
     labelled = label >= 0
-    count = jnp.sum(labelled)
+    count, shards = jnp.sum(labelled), 1
     if axis_name is not None:
-      # Shards may hold different numbers of labels; each weighs an example alike.
-      count = lax.pmean(count, axis_name)
+      # Shards may hold different numbers of labels, or none; each weighs an example alike.
+      count, shards = lax.psum((count, 1), axis_name)
     target = optax.smooth_labels(jax.nn.one_hot(label, classes), label_smoothing)
     per_example = optax.softmax_cross_entropy(logits, target)
-    mean = lambda x: jnp.sum(jnp.where(labelled, x, 0)) / jnp.maximum(count, 1)
+    mean = lambda x: shards * jnp.sum(jnp.where(labelled, x, 0)) / jnp.maximum(count, 1)
     return mean(per_example), (extra, {"accuracy": mean(jnp.argmax(logits, -1) == label)})
 
   def encode(params, extra, image):

@@ -17,7 +17,7 @@ def nt_xent(
   r"""Normalised temperature-scaled cross entropy over two views.
 
   Each embedding must pick its partner out of every other embedding in the batch; under
-  ``axis_name`` the batch is the whole mapped axis. With :math:`z_{i}` unit vectors, one direction is
+  ``axis_name`` the batch is the whole mapped axis. For unit vectors :math:`z_i`, one direction is
 
   .. math::
     \ell_{ij} = -\log \frac{\exp(\langle z_i, z_j\rangle / \tau)}
@@ -48,7 +48,8 @@ def nt_xent(
     views = lax.all_gather(z.reshape(2, batch, -1), axis_name, axis=1, tiled=True)
     everyone = views.reshape(-1, views.shape[-1])
   total = len(everyone) // 2
-  logits = z @ everyone.T / temperature  # [2 batch, 2 total]
+  # [2 batch, 2 total]; accelerators would round float32 to 10 bits or fewer by default.
+  logits = jnp.matmul(z, everyone.T, precision=lax.Precision.HIGHEST) / temperature
 
   row = first + jnp.arange(batch)
   own = jnp.concatenate([row, row + total])

@@ -1,12 +1,16 @@
 """Checkpoints: the only file that knows Orbax."""
 
-from collections.abc import Mapping
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from repjax.train.mesh import replicated
@@ -20,7 +24,7 @@ class Restored(NamedTuple):
   Attributes:
     step: updates made when it was written.
     state: the learner's state, laid out over the current mesh.
-    record: the JSON saved with it: clock, seed, flags, mesh.
+    record: the JSON saved with it: clock, seed, flags, mesh, validation metrics.
     path: the folder it came from.
   """
 
@@ -50,15 +54,10 @@ class Checkpoints:
   ):
     import orbax.checkpoint as ocp
 
-    policies = ocp.checkpoint_managers.preservation_policy
-    rules = [policies.LatestN(keep)]
-    if best is not None:
-      # Checkpoints without a value rank last rather than raise.
-      value = lambda metrics: (metrics or {}).get(best, float("-inf"))
-      rules.append(policies.BestN(get_metric_fn=value, n=1))
-    self._ocp, self.directory = ocp, Path(directory).absolute()
+    self._ocp, self.directory, self._read_only = ocp, Path(directory).absolute(), read_only
+    self._metrics = {}  # by step; read from disk where this process has not written them
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=policies.AnyPreservationPolicy(rules),
+      preservation_policy=_Keep(keep, lambda steps: best and self._highest(best, steps)),
       enable_async_checkpointing=True,
       read_only=read_only,
       create=not read_only,
@@ -78,8 +77,18 @@ class Checkpoints:
     Returns:
       The step.
     """
-    scores = {step: (self._manager.metrics(step) or {}).get(metric) for step in self.steps()}
-    scores = {step: score for step, score in scores.items() if score is not None}
+    return self._highest(metric, self.steps())
+
+  def _highest(self, metric: str, steps: Iterable[int]) -> int | None:
+    for step in set(steps) - self._metrics.keys():
+      try:
+        record = self._manager.restore(
+          step, args=self._ocp.args.Composite(record=self._ocp.args.JsonRestore())
+        ).record
+        self._metrics[step] = record.get("metrics") or {}
+      except Exception:  # damaged: as good as without metrics
+        self._metrics[step] = {}
+    scores = {step: self._metrics[step][metric] for step in steps if metric in self._metrics[step]}
     return max(scores, key=scores.get) if scores else None
 
   def save(
@@ -104,20 +113,21 @@ class Checkpoints:
     if not finite:
       raise FloatingPointError(f"the state at step {step} is not finite; it was not saved")
     args = self._ocp.args
+    self._metrics[step] = {name: float(value) for name, value in (metrics or {}).items()}
+    # A copy: it is written in the background, while the caller's clock goes on.
+    record = json.loads(json.dumps({**record, "metrics": self._metrics[step]}))
+    record["fingerprint"] = _seal(record, mark)
     self._manager.save(
       step,
-      args=args.Composite(
-        state=args.StandardSave(_raw_keys(state)),
-        record=args.JsonSave({**record, "fingerprint": int(mark)}),
-      ),
-      metrics=dict(metrics) if metrics else None,
+      args=args.Composite(state=args.StandardSave(_raw_keys(state)), record=args.JsonSave(record)),
       force=True,
     )
 
   def restore(self, like: Tree, mesh: Mesh, *, step: int | None = None) -> Restored | None:
     """Reads the latest checkpoint that is whole.
 
-    One that cannot be read, or whose content is not what was written, is skipped with a warning.
+    One that cannot be read, or whose content is not what was written, is skipped with a warning;
+    its folder is renamed to ``STEP.damaged``, so that the step can be saved again.
 
     Args:
       like: a state of the same learner, or its `jax.eval_shape`.
@@ -131,6 +141,7 @@ class Checkpoints:
       ValueError: if there are checkpoints and none can be used.
     """
     steps = self.steps() if step is None else [step]
+    skipped = []
     for candidate in reversed(steps):
       path = self.directory / str(candidate)
       try:
@@ -138,7 +149,10 @@ class Checkpoints:
       except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         logging.warning("skipped checkpoint %s: %s: %s", path, type(error).__name__, reason)
+        skipped.append(path)
         continue
+      # Only now is it known that these were damaged, and not the learner another.
+      self._set_aside(skipped)
       return Restored(candidate, state, record, path)
     if steps:
       raise ValueError(
@@ -146,6 +160,18 @@ class Checkpoints:
         f"check that the flags are those of the run, or choose a new --workdir"
       )
     return None
+
+  def _set_aside(self, paths):
+    if self._read_only or not paths:
+      return
+    if jax.process_index() == 0:
+      for path in paths:
+        names = (path.with_name(f"{path.name}.damaged{n or ''}") for n in itertools.count())
+        aside = path.rename(next(name for name in names if not name.exists()))
+        logging.warning("renamed %s to %s; delete it once it is of no use", path, aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("damaged checkpoints renamed")
+    self._manager.reload()
 
   def _read(self, step, like, mesh):
     args = self._ocp.args
@@ -161,7 +187,7 @@ class Checkpoints:
     wanted = jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
     if (got := jax.tree.map(lambda x: (x.shape, x.dtype), read.state)) != wanted:
       raise ValueError(f"expected arrays {wanted}, got {got}")
-    if int(_fingerprint(read.state)[0]) != read.record["fingerprint"]:
+    if read.record.pop("fingerprint") != _seal(read.record, _fingerprint(read.state)[0]):
       raise ValueError("its content is not what was written")
     return _wrap_keys(read.state, like), read.record
 
@@ -172,6 +198,22 @@ class Checkpoints:
   def close(self) -> None:
     """Finishes writing and lets go of the folder."""
     self._manager.close()
+
+
+class _Keep(NamedTuple):
+  """Orbax's rule for what stays: the latest, and the best if there is one."""
+
+  latest: int
+  best: Callable[[list[int]], int | None]
+
+  def should_preserve(self, checkpoints, *, context):
+    steps = sorted(info.step for info in checkpoints)
+    kept = {*steps[-self.latest :], self.best(steps)}
+    return [info.step in kept for info in checkpoints]
+
+
+def _seal(record, mark) -> int:
+  return zlib.crc32(json.dumps(record, sort_keys=True).encode(), int(mark))
 
 
 def _is_key(x) -> bool:
@@ -194,7 +236,8 @@ def _fingerprint(state):
     if jnp.issubdtype(x.dtype, jnp.inexact):
       finite &= jnp.all(jnp.isfinite(x))
     x = x.astype(jnp.uint8) if x.dtype == bool else x
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).reshape(-1)
+    width = 8 * min(x.dtype.itemsize, 4)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).reshape(-1)
     # Odd weights make a swap of two entries visible; uint32 sums wrap, so their order is free.
     weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
     mark = mark * jnp.uint32(31) + jnp.sum(bits.astype(jnp.uint32) * weights, dtype=jnp.uint32)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +38,9 @@ flags.DEFINE_string("mesh", "data:-1", "Devices as name:size pairs; -1 takes wha
 flags.DEFINE_enum("parallel", "pjit", ["pjit", "pmap"], "How a step is spread over the devices.")
 flags.DEFINE_integer("log_every", 50, "Updates between two lines of the log.", lower_bound=1)
 flags.DEFINE_integer("eval_every", 0, "Updates between two evaluations; 0: none.", lower_bound=0)
-flags.DEFINE_integer("checkpoint_every", 500, "Updates between two checkpoints; 0: at the end.")
+flags.DEFINE_integer(
+  "checkpoint_every", 500, "Updates between two checkpoints; 0: at the end.", lower_bound=0
+)
 flags.DEFINE_integer("keep", 2, "Latest checkpoints that stay.", lower_bound=1)
 flags.DEFINE_bool("tensorboard", False, "Write TensorBoard event files beside metrics.jsonl.")
 flags.DEFINE_bool("progress", True, "Show a progress bar.")
@@ -46,8 +49,9 @@ flags.DEFINE_string("compile_cache", "~/.cache/repjax", "Folder for compiled pro
 
 # Flags that may change when a run resumes, because they do not change what is learned.
 _FREE = {
-  "workdir", "epochs", "mesh", "parallel", "log_every", "eval_every", "checkpoint_every", "keep",
-  "tensorboard", "progress", "override_flags", "compile_cache",
+  "workdir", "mesh", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard", "progress",
+  "override_flags", "compile_cache", "device_data_mb", "workers", "protocols", "shots",
+  "eval_batch_size", "results",
 }  # fmt: skip
 
 
@@ -139,11 +143,17 @@ def run_app(main: Any) -> None:
   """
   from absl import app
 
-  # Orbax tells of every step of every save.
-  quiet = lambda line: line.levelno >= logging.converter.STANDARD_WARNING or "orbax" not in line.pathname
+  # Orbax tells of every step of every save, and warns of being asked to look without touching.
+  loud = logging.converter.STANDARD_ERROR
+  quiet = lambda line: line.levelno >= loud or "orbax" not in line.pathname
   logging.get_absl_handler().addFilter(quiet)
 
+  def leave(*_):
+    logging.warning("stopped by SIGTERM; the same command goes on")
+    raise SystemExit(0)
+
   def guarded(argv):
+    signal.signal(signal.SIGTERM, leave)  # while training, the loop saves first
     try:
       main(settings_from_flags(argv))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -170,7 +180,7 @@ def total_steps(settings: Settings, size: int) -> int:
   """
   if settings.given("steps") and settings.given("epochs"):
     raise ValueError(f"--steps={settings.steps} and --epochs={settings.epochs}: give one of them")
-  if settings.epochs:
+  if settings.epochs is not None:
     return max(1, round(settings.epochs * size / settings.batch_size))
   return settings.steps
 
@@ -290,8 +300,10 @@ def open_workdir(settings: Settings, default: str, experiment: str) -> Iterator[
 
 
 def _check_unchanged(before, now, workdir, override):
-  names = [n for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
-  changed = [f"--{n}: {before.get(n)} -> {now.get(n)}" for n in names if n not in _FREE]
+  names = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)} - _FREE
+  if before.get("eval_every") and now.get("eval_every"):
+    names -= {"eval_every"}  # from or to 0 it moves the examples held out into or out of training
+  changed = [f"--{n}: {before.get(n)} -> {now.get(n)}" for n in sorted(names)]
   if not changed:
     return
   if not override:

@@ -65,7 +65,8 @@ class MetricLog:
 def _read_lines(path: Path) -> list[dict]:
   """Whole lines of a file that may end in half of one."""
   lines = []
-  for text in path.read_text().splitlines() if path.exists() else ():
+  # A line cut within a character is no line either.
+  for text in path.read_text(errors="replace").splitlines() if path.exists() else ():
     try:
       lines.append(json.loads(text))
     except json.JSONDecodeError:

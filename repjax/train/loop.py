@@ -26,6 +26,7 @@ from repjax.train.step import compile_update, init_state
 Tree = Any
 _MEMORY = 5  # steps whose metrics are shown when a run stops on a value that is not finite
 _IN_FLIGHT = 2  # steps that the host runs ahead of the devices
+_CALM = "lower --learning_rate or set --clip, with --override_flags to go on from there"
 
 
 class Schedule(NamedTuple):
@@ -105,6 +106,7 @@ def train(
     FloatingPointError: if a loss, gradient or parameter is not finite.
   """
   check_divisible(feed.batch_size, mesh)
+  update = compile_update(learner, mesh, seed=seed, parallel=parallel)
   checkpoints = Checkpoints(workdir / "checkpoints", keep=schedule.keep, best=schedule.best)
   lead = jax.process_index() == 0
 
@@ -126,11 +128,11 @@ def train(
       )  # fmt: skip
   log = MetricLog(workdir, step=first, tensorboard=tensorboard, write=lead)
 
-  update = compile_update(learner, mesh, seed=seed, parallel=parallel)
   table = place_table(feed.table, mesh)
   batches = feed.batches(first)
   pending = collections.deque()  # (step, metrics still on the device)
   window = []  # metrics since the last line of the log
+  recent = collections.deque(maxlen=_MEMORY)
   flops, speed, saved = None, {}, first
   started = mark = None
   bar = tqdm(
@@ -142,12 +144,11 @@ def train(
     """Brings metrics to the host; stops the run if any is not finite."""
     for at, metrics in pending:
       metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-      window.append((at, metrics))
+      window.append(metrics)
+      recent.append(f"step {at}: {_show(metrics)}")
       if not all(map(math.isfinite, metrics.values())):
-        last = "; ".join(f"step {s}: {_show(m)}" for s, m in window[-_MEMORY:])
         raise FloatingPointError(
-          f"not finite at step {at} ({last}); {_last_good(checkpoints)}; "
-          f"lower --learning_rate or --clip, or try --dtype=float32"
+          f"not finite at step {at} ({'; '.join(recent)}); {_last_good(checkpoints)}; {_CALM}"
         )
     pending.clear()
 
@@ -164,7 +165,9 @@ def train(
         metrics,
       )
     except FloatingPointError as error:
-      raise FloatingPointError(f"{error}; {_last_good(checkpoints)}") from None
+      raise FloatingPointError(
+        f"{error} ({'; '.join(recent)}); {_last_good(checkpoints)}; {_CALM}"
+      ) from None
     saved = step
 
   with contextlib.ExitStack() as stack:
@@ -190,27 +193,31 @@ def train(
       clock["examples"] += feed.batch_size
 
       last = step == schedule.steps
-      if (step % schedule.log_every == 0 or last) and step > mark[1]:
+      if step % schedule.log_every == 0 or last:
         drain(step)
         now = time.perf_counter()
         seconds, steps = now - mark[0], step - mark[1]
         clock["seconds"] += seconds
         mark = (now, step)
-        speed = {
-          "images_per_second": feed.batch_size * steps / seconds,
-          "step_ms": 1e3 * seconds / steps,
-          "model_flops_per_second": flops * steps / seconds,
-          "share_of_peak": flops * steps / seconds / peak,
-        }
-        means = {k: float(np.mean([m[k] for _, m in window])) for k in window[-1][1]}
+        if steps:  # none if this is the step that compiled
+          speed = {
+            "images_per_second": feed.batch_size * steps / seconds,
+            "step_ms": 1e3 * seconds / steps,
+            "model_flops_per_second": flops * steps / seconds,
+            "share_of_peak": flops * steps / seconds / peak,
+          }
+        means = {k: float(np.mean([m[k] for m in window])) for k in window[-1]}
         window.clear()
         log.write(step, {**means, **(watch(step) if watch else {}), **speed})
         first_metric = next(iter(sorted(means, key=lambda name: name != "loss")))
-        bar.set_postfix_str(
-          f"{first_metric} {means[first_metric]:.3f}, {speed['images_per_second']:.0f} img/s, "
-          f"{speed['model_flops_per_second'] / 1e9:.0f} GFLOP/s "
-          f"({speed['share_of_peak']:.0%} of peak)"
-        )
+        note = f"{first_metric} {means[first_metric]:.3f}"
+        if speed:
+          note += (
+            f", {speed['images_per_second']:.0f} img/s, "
+            f"{speed['model_flops_per_second'] / 1e9:.0f} GFLOP/s "
+            f"({speed['share_of_peak']:.0%} of peak)"
+          )
+        bar.set_postfix_str(note)
 
       scores = None
       if evaluate is not None and schedule.eval_every and step % schedule.eval_every == 0:
@@ -224,7 +231,7 @@ def train(
         paused = time.perf_counter()
         save(step, scores)
         mark = (mark[0] + time.perf_counter() - paused, mark[1])
-      if stop.is_set() and not last:
+      if stop.is_set():
         checkpoints.wait()
         logging.warning("stopped by SIGTERM; saved step %d, the same command goes on", step)
         raise SystemExit(0)
@@ -249,9 +256,9 @@ def _show(metrics: Mapping[str, float]) -> str:
 def _last_good(checkpoints: Checkpoints) -> str:
   checkpoints.wait()
   steps = checkpoints.steps()
-  return f"last good checkpoint: {checkpoints.directory / str(steps[-1])}" if steps else (
-    "there is no checkpoint yet"
-  )
+  if not steps:
+    return "there is no checkpoint yet"
+  return f"last good checkpoint: {checkpoints.directory / str(steps[-1])}"
 
 
 @contextlib.contextmanager

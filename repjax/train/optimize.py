@@ -25,7 +25,8 @@ def warmup_cosine(peak: float, steps: int, *, warmup: float = 0.1) -> Callable[[
   """
   if not 0 <= warmup < 1:
     raise ValueError(f"--warmup={warmup} is a share of the run; choose a number in [0, 1)")
-  return optax.warmup_cosine_decay_schedule(0.0 if warmup else peak, peak, int(warmup * steps), steps)
+  rising = int(round(warmup * steps, 6))  # 0.29 of 100 is 29, which the product falls short of
+  return optax.warmup_cosine_decay_schedule(0.0 if warmup else peak, peak, rising, steps)
 
 
 def kernels(params: Tree) -> Tree:
@@ -62,9 +63,7 @@ def adamw(
     Loshchilov and Hutter, `Decoupled Weight Decay Regularization
     <https://arxiv.org/abs/1711.05101>`_, 2017.
   """
-  return _clipped(
-    clip, optax.adamw(learning_rate, b2=b2, weight_decay=weight_decay, mask=kernels)
-  )
+  return _clipped(clip, optax.adamw(learning_rate, b2=b2, weight_decay=weight_decay, mask=kernels))
 
 
 def sgd(
@@ -99,7 +98,10 @@ def lars(
   momentum: float = 0.9,
   clip: float = 0.0,
 ) -> optax.GradientTransformation:
-  """LARS: SGD whose rate follows each kernel's norm; others get plain SGD.
+  r"""LARS: SGD whose rate follows each kernel's norm; others get plain SGD.
+
+  With :math:`u = g + \lambda w`, a kernel takes the step :math:`0.001\, u\, |w| / |u|`, as in
+  SimCLR's code; the paper's eq. 6 has :math:`|g| + \lambda |w|` below the line.
 
   Args:
     learning_rate: number or schedule; the field scales it by batch / 256.

@@ -57,12 +57,14 @@ def compile_update(
     return learner.update(state, take(table, batch), key)
 
   if parallel == "pjit":
-    # Inputs say how they lie; outputs are held to it, so that step two fits the program of step one.
+    # Inputs say how they lie; outputs are held to it, so that one program serves every step.
     return jax.jit(update, donate_argnums=0, out_shardings=replicated(mesh))
   if parallel != "pmap":
     raise ValueError(f"--parallel={parallel} is unknown; choose pjit or pmap")
   if mesh.size != mesh.shape[DATA]:
-    raise ValueError(f"--parallel=pmap splits batches alone, --mesh is {dict(mesh.shape)}; use pjit")
+    raise ValueError(
+      f"--parallel=pmap splits batches alone, --mesh is {dict(mesh.shape)}; use pjit"
+    )
 
   mapped = jax.pmap(
     update,

@@ -96,7 +96,7 @@ def test_blocks_start_as_the_identity(bottleneck):
 def test_statistics_value_and_gradient_are_those_of_the_whole_batch(mapped):
   image = weights("image", (16, 8, 8, 3))
   shards = len(jax.devices())
-  options = {"stages": (1, 1), "bottleneck": False, "width": 4, "stem": "cifar"}
+  options = {"stages": (1,), "bottleneck": False, "width": 4, "stem": "cifar"}
   dense = ResNet(**options, zero_init=False)
   sharded = ResNet(**options, zero_init=False, axis_name="data")
   variables = jax.jit(sharded.init)(jax.random.key(0), image)
@@ -133,7 +133,7 @@ def test_statistics_value_and_gradient_are_those_of_the_whole_batch(mapped):
 
 
 def test_bfloat16_is_close_to_float32_and_leaves_parameters_float32():
-  options = {"stages": (1, 1), "bottleneck": False, "width": 8, "zero_init": False}
+  options = {"stages": (1,), "bottleneck": False, "width": 8, "zero_init": False}
   image = weights("image", (2, 16, 16, 3))
   module = ResNet(**options, dtype=jnp.bfloat16)
   variables = jax.jit(module.init)(jax.random.key(0), image)

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.encoders import SIZES, ViT, interpolate, sincos_2d, stack_blocks, unstack_blocks, vit
+from repjax.encoders import (
+  SIZES,
+  ViT,
+  interpolate,
+  patchify,
+  sincos_2d,
+  stack_blocks,
+  unpatchify,
+  unstack_blocks,
+  vit,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/fixtures/encoders.npz")
@@ -314,6 +324,11 @@ def test_patches_of_unequal_sides_follow_raster_order():
       pixels = IMAGE[:, 8 * row : 8 * row + 8, 4 * column : 4 * column + 4].reshape(2, -1)
       expected = pixels @ patch["kernel"] + patch["bias"] + position[4 * row + column]
       close(tokens[:, 4 * row + column], expected)
+
+
+def test_unpatchify_undoes_patchify():
+  image = weights("image", (2, 8, 12, 3))
+  close(unpatchify(patchify(image, (2, 3)), (8, 12, 3), (2, 3)), image, 0)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,16 @@ def test_missing_parts_leave_no_trace(tmp_path):
     assert page.tags.count("h2") == page.tags.count("section") == 1 and heading in page.text
 
 
+def test_figures_of_an_earlier_report_go_and_those_of_others_stay(tmp_path):
+  write_report(tmp_path, full_report())
+  (tmp_path / "figures" / "mine.png").write_bytes(b"kept")
+  names = lambda: sorted(p.name for p in (tmp_path / "figures").iterdir())
+  write_report(tmp_path, full_report()._replace(reconstructions=None, history=()))
+  assert names() == ["map.png", "mine.png", "neighbours.png", "patches.png"]
+  write_report(tmp_path, full_report(), figures=False)
+  assert names() == ["mine.png"]
+
+
 def test_an_unwritable_path_is_one_line_that_names_it(tmp_path):
   (tmp_path / "file").write_text("in the way")
   with pytest.raises(OSError, match=r"cannot write .*file.*report\.html.*; choose") as caught:

@@ -1,0 +1,241 @@
+"""What a pretraining run leaves: the table with its controls, the report, the record."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from experiments.setup import Method, Prepared
+from repjax import data, evaluate
+from repjax.evaluate import pictures
+from repjax.evaluate.report import Report, write_report
+from repjax.train import Result, launch
+from repjax.train.launch import Settings
+
+CONTROLS = ("raw pixels", "untrained")
+_MAP_POINTS = 800
+
+Features = dict[str, tuple[evaluate.Embedded, evaluate.Embedded]]
+
+
+def score(
+  method: Method, settings: Settings, ready: Prepared, state: Any
+) -> tuple[dict[str, dict[str, float]], Features]:
+  """Evaluates the trained encoder beside raw pixels and the encoder as it was before training.
+
+  Args:
+    method: what the launcher adds.
+    settings: the flags.
+    ready: the parts of the run.
+    state: the learner's state.
+
+  Returns:
+    Numbers by row and metric, and the features of train and test split by row.
+  """
+  size = settings.eval_batch_size
+  key = jax.random.key(settings.seed)
+  splits = ready.dataset.train, ready.dataset.test
+  example = {k: v[None] for k, v in ready.dataset.train[0].items()}
+  start = jax.jit(ready.learner.init)(key, jax.tree.map(lambda x: np.repeat(x, 2, 0), example))
+  features = {"raw pixels": tuple(evaluate.pixels(data.once(split, size)) for split in splits)}
+  for name, params in (("untrained", start), (method.name, state)):
+    features[name] = tuple(embed(ready, params, split, size, name) for split in splits)
+  if not ready.dataset.classes:
+    logging.warning("--data=%s has no labels: there is no table", settings.data)
+    return {}, features
+  table = {}
+  for name, (bank, test) in tqdm(
+    features.items(), desc="evaluate", unit="encoder", disable=not settings.progress
+  ):
+    table[name] = evaluate.evaluate(bank, test, key=key, protocols=ready.protocols)
+  return table, features
+
+
+def embed(
+  ready: Prepared, state: Any, split: data.Source, size: int, name: str
+) -> evaluate.Embedded:
+  """Encodes a split, with a progress bar if it is long.
+
+  Args:
+    ready: the parts of the run.
+    state: the learner's state.
+    split: what to encode.
+    size: examples encoded at a time.
+    name: for the bar.
+
+  Returns:
+    Its features and labels.
+  """
+  batches = data.once(split, size)
+  bar = functools.partial(
+    tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=len(split) < 2000
+  )
+  return evaluate.embed(
+    ready.learner.encode, state, batches, batch_size=size, mesh=ready.mesh, progress=bar
+  )
+
+
+def columns(table: dict[str, dict[str, float]]) -> list[str]:
+  """The numbers of a table that a reader wants to see."""
+  shown = dict.fromkeys(name for row in table.values() for name in row)
+  return [n for n in shown if not n.endswith("_stderr") and n != "linear_penalty"]
+
+
+def summary(method: Method, table: dict[str, dict[str, float]]) -> str:
+  """One sentence on a table."""
+  if not table:
+    return f"{method.name}: trained; nothing to score without labels."
+  metric = columns(table)[0]
+  ours = table[method.name][metric]
+  control = max(CONTROLS, key=lambda name: table[name][metric])
+  return (
+    f"{method.name}: {metric.replace('_', ' ')} {ours:.3f}, "
+    f"the better control ({control}) {table[control][metric]:.3f}."
+  )
+
+
+def report(
+  method: Method,
+  settings: Settings,
+  ready: Prepared,
+  trained: Result,
+  table: dict[str, dict[str, float]],
+  features: Features,
+  workdir: Path,
+) -> Path:
+  """Writes the run's page.
+
+  Args:
+    method: what the launcher adds.
+    settings: the flags.
+    ready: the parts of the run.
+    trained: what training left.
+    table: numbers by row and metric.
+    features: those of train and test split by row.
+    workdir: where the page goes.
+
+  Returns:
+    Its path.
+  """
+  classes = ready.dataset.classes
+  bank, test = ready.dataset.train, ready.dataset.test
+  some = np.sort(data.indices(0, 0, min(_MAP_POINTS, len(test)), len(test)))
+  shown = data.take(test, some)
+  _, trained_test = features[method.name]
+  neighbours = None
+  if isinstance(bank, data.Arrays):
+    queries = some[:: max(1, len(some) // 6)][:6]
+    found = {
+      name: pictures.nearest_neighbours(theirs.features[queries], ours.features, 8)
+      for name, (ours, theirs) in features.items()
+      if name != "untrained"
+    }
+    asked = data.take(test, queries)
+    neighbours = pictures.Neighbours(asked["image"], asked["label"], bank.image, bank.label, found)
+  few = shown["image"][:8]
+  local = jax.jit(ready.learner.encode)(trained.state, few).tokens
+  grid = round(local.shape[1] ** 0.5)
+  page = Report(
+    title=f"{method.name} on {ready.dataset.name}",
+    summary=summary(method, table),
+    command=launch.command(),
+    flags=settings.values(),
+    defaults=launch.flag_defaults(),
+    commit=launch.commit(),
+    hardware=launch.hardware(),
+    versions={p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "numpy")},
+    speed=_readable(trained.speed),
+    history=trained.history,
+    table={row: {k: v for k, v in t.items() if k != "linear_penalty"} for row, t in table.items()},
+    controls=CONTROLS,
+    classes=classes,
+    embedding=pictures.EmbeddingMap(
+      pictures.project(trained_test.features[some], seed=settings.seed),
+      shown["label"],
+      shown["image"],
+    ),
+    neighbours=neighbours,
+    patches=pictures.PatchMaps(few, np.asarray(local).reshape(len(few), grid, grid, -1)),
+    reconstructions=method.reconstruct
+    and method.reconstruct(settings, ready.setup, trained.state, few),
+    next_command=method.next_command,
+  )
+  figures = importlib.util.find_spec("matplotlib") is not None
+  if not figures:
+    logging.warning("no PNG figures beside the report: pip install 'repjax[plots]' for them")
+  return write_report(workdir, page, figures=figures)
+
+
+def _readable(speed):
+  """Rates with their units, times in seconds."""
+  shown = {name.replace("_", " "): speed[name] for name in ("training_seconds", "images_seen")}
+  if "peak" in speed:  # a run that had nothing left to do has no rates
+    shown |= {
+      "images per second": speed["images_per_second"],
+      "ms per step": speed["step_ms"],
+      "model GFLOP/s": speed["model_flops_per_second"] / 1e9,
+      "of the peak": f"{speed['share_of_peak']:.0%}",
+      "peak": speed["peak"],
+    }
+  return shown
+
+
+def record(
+  path: Path,
+  method: Method,
+  settings: Settings,
+  ready: Prepared,
+  table: dict[str, dict[str, float]],
+) -> None:
+  """Adds this run's numbers to a file in the form that results/README.md describes.
+
+  Args:
+    path: the JSON file; made if absent.
+    method: what the launcher adds.
+    settings: the flags.
+    ready: the parts of the run.
+    table: numbers by row and metric.
+
+  Raises:
+    ValueError: if the file holds runs of another command.
+  """
+  given = {k: v for k, v in settings.changed().items() if k not in ("seed", "workdir", "results")}
+  command = " ".join(
+    [f"python -m experiments.{method.name}", *(f"--{k}={_flag(v)}" for k, v in given.items())]
+  )
+  content = {
+    "command": f"{command} --seed=SEED",
+    "commit": launch.commit(),
+    "hardware": launch.hardware(),
+    "date": time.strftime("%Y-%m-%d"),
+    "data": f"{ready.dataset.name}: {len(ready.dataset.train)} train, {len(ready.dataset.test)} "
+    f"test, {ready.setup.image_size}x{ready.setup.image_size}x{ready.setup.channels}",
+    "runs": [],
+  }
+  if path.exists():
+    before = json.loads(path.read_text())
+    if before["command"] != content["command"]:
+      raise ValueError(
+        f"--results={path} holds runs of {before['command']!r}, this is {record['command']!r}; "
+        f"choose another file"
+      )
+    content["runs"] = before["runs"]
+  for row, numbers in table.items():
+    name = row.replace(" ", "_")
+    run = {"method": name, "seed": settings.seed, "metrics": numbers}
+    same = lambda r, name=name: (r["method"], r["seed"]) == (name, settings.seed)
+    content["runs"] = [r for r in content["runs"] if not same(r)] + [run]
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _flag(value):
+  return ",".join(value) if isinstance(value, list) else value

@@ -1,0 +1,296 @@
+"""From flags to the parts of a pretraining run: data, encoder, learner, protocols."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+from flax import linen as nn
+
+from repjax import augment, data, evaluate
+from repjax.encoders import resnet, vit
+from repjax.evaluate.pictures import Reconstructions
+from repjax.learners import Learner, Objective, by_gradient
+from repjax.train import Feed, Schedule, launch, make_mesh
+from repjax.train.launch import Settings
+
+# --- data -----------------------------------------------------------------------------------------
+flags.DEFINE_string("data", "digits", "digits, npz:PATH, folder:PATH or tfds:NAME.")
+flags.DEFINE_integer("image_size", None, "Side to resize images to; as they are if absent.")
+flags.DEFINE_float("test_fraction", 0.2, "Share held out of data without a test split.")
+flags.DEFINE_bool("skip_unreadable", False, "Leave out image files that do not decode.")
+flags.DEFINE_integer("device_data_mb", 2048, "Larger train splits stream from disk (MiB decoded).")
+flags.DEFINE_integer("workers", 0, "Processes that decode a streamed split; 0: threads.")
+flags.DEFINE_float("validation", 0.1, "Share held out of training to evaluate on as it runs.")
+# --- encoder --------------------------------------------------------------------------------------
+flags.DEFINE_string("encoder", "vit_nano2", "vit_SIZEPATCH, such as vit_b16, or resnet18 to 152.")
+flags.DEFINE_string("stem", None, "patch or conv for a ViT, cifar or imagenet for a ResNet.")
+flags.DEFINE_enum("pool", "mean", ["mean", "cls", "attention"], "How a ViT pools its tokens.")
+flags.DEFINE_bool("scan", False, "Compile one block of a ViT and loop.")
+flags.DEFINE_bool("remat", False, "Recompute the blocks of a ViT rather than store activations.")
+flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computation.")
+# --- evaluation -----------------------------------------------------------------------------------
+flags.DEFINE_list("protocols", ["few_shot", "knn", "linear"], "What the table at the end holds.")
+flags.DEFINE_list("shots", ["1", "5"], "Labelled examples per class in few_shot.")
+flags.DEFINE_integer("eval_batch_size", 512, "Examples encoded at a time.", lower_bound=1)
+flags.DEFINE_string("results", None, "JSON file to add this run's numbers to, for results/.")
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Setup(NamedTuple):
+  """What a method is built from.
+
+  Attributes:
+    encoder: Flax module, images to `Features`.
+    normalize: ``image -> image``, the last step before the encoder.
+    image_size: side of the images.
+    channels: of the images.
+    classes: class names; empty if nothing is labelled.
+    axis_name: mapped axis that holds the rest of a batch, under pmap.
+    dtype: of the computation.
+  """
+
+  encoder: nn.Module
+  normalize: Callable[[jax.Array], jax.Array]
+  image_size: int
+  channels: int
+  classes: tuple[str, ...]
+  axis_name: str | None
+  dtype: Any
+
+
+class Method(NamedTuple):
+  """What a launcher adds.
+
+  Attributes:
+    name: of the experiment and its row in tables.
+    objective: ``(settings, setup) -> Objective``.
+    labels: whether it trains on labels.
+    next_command: what a reader may try next.
+    reconstruct: ``(settings, setup, state, images) -> Reconstructions``, for the report, if any.
+  """
+
+  name: str
+  objective: Callable[[Settings, Setup], Objective]
+  labels: bool = False
+  next_command: str = ""
+  reconstruct: Callable[..., Reconstructions] | None = None
+
+
+class Prepared(NamedTuple):
+  """Everything that the flags decide, built and checked.
+
+  Attributes:
+    dataset: train and test split.
+    bank: what is trained on, and searched for neighbours while it runs.
+    held: what evaluation looks at while it runs, if it does.
+    setup: what the method was built from.
+    statistics: mean and deviation of the bank's channels, in [0, 1].
+    learner: the method and its optimizer.
+    feed: its batches.
+    schedule: what happens when.
+    rate: the learning rate by step.
+    mesh: the devices.
+    protocols: what the table at the end holds.
+  """
+
+  dataset: data.Dataset
+  bank: data.Source
+  held: data.Source | None
+  setup: Setup
+  statistics: Statistics
+  learner: Learner
+  feed: Feed
+  schedule: Schedule
+  rate: Callable[[int], Any]
+  mesh: jax.sharding.Mesh
+  protocols: tuple[Callable[..., dict[str, float]], ...]
+
+
+def prepare(
+  method: Method, settings: Settings, *, statistics: Statistics | None = None
+) -> Prepared:
+  """Builds what the flags ask for.
+
+  Args:
+    method: what the launcher adds.
+    settings: the flags.
+    statistics: mean and deviation of the channels; measured on the train split if absent.
+
+  Returns:
+    The parts of a run.
+
+  Raises:
+    ValueError: if flags or data do not fit together.
+  """
+  mesh = make_mesh(settings.mesh)
+  dataset = data.load(
+    settings.data,
+    image_size=settings.image_size,
+    seed=settings.seed,
+    test_fraction=settings.test_fraction,
+    skip_unreadable=settings.skip_unreadable,
+  )
+  if dataset.skipped:
+    logging.warning("--skip_unreadable left %d files out", len(dataset.skipped))
+  if settings.batch_size > len(dataset.train):
+    raise ValueError(
+      f"--batch_size={settings.batch_size} is larger than the train split of "
+      f"{len(dataset.train)}; choose at most {len(dataset.train)}"
+    )
+  resident = data.nbytes(dataset.train) <= settings.device_data_mb * 2**20
+  workers, validation = settings.workers, settings.validation
+  if resident:
+    dataset = dataset._replace(
+      train=data.in_memory(dataset.train), test=data.in_memory(dataset.test)
+    )
+  if method.labels and not dataset.classes:
+    raise ValueError(
+      f"--data={settings.data} has no labels and {method.name} needs them; "
+      f"try python -m experiments.simclr"
+    )
+  bank, held = dataset.train, None
+  if settings.eval_every:
+    bank, held = data.holdout(dataset.train, validation, settings.seed)
+    bank, held = (data.in_memory(x) if resident else x for x in (bank, held))
+
+  height, width, channels = dataset.train.image_shape
+  if height != width:
+    raise ValueError(
+      f"--data={settings.data} has images of {height}x{width}; "
+      f"give --image_size={min(height, width)} to resize and cut them square"
+    )
+  axis_name = "data" if settings.parallel == "pmap" else None
+  dtype = jnp.dtype(settings.dtype)
+  mean, std = statistics = statistics or data.channel_statistics(bank)
+  setup = Setup(
+    encoder=make_encoder(settings, height, axis_name=axis_name, dtype=dtype),
+    normalize=functools.partial(augment.normalize, mean=mean, std=std),
+    image_size=height,
+    channels=channels,
+    classes=dataset.classes,
+    axis_name=axis_name,
+    dtype=dtype,
+  )
+  steps = launch.total_steps(settings, len(bank))
+  optimizer, rate = launch.make_optimizer(settings, steps)
+  learner = by_gradient(
+    method.objective(settings, setup),
+    optimizer,
+    accumulate=settings.accumulate,
+    axis_name=axis_name,
+  )
+  return Prepared(
+    dataset=dataset,
+    bank=bank,
+    held=held,
+    setup=setup,
+    statistics=statistics,
+    learner=learner,
+    feed=make_feed(bank, settings.batch_size, settings.seed, resident=resident, workers=workers),
+    schedule=launch.make_schedule(settings, steps, best="val/knn_20"),
+    rate=rate,
+    mesh=mesh,
+    protocols=_protocols(settings, dataset),
+  )
+
+
+def make_encoder(
+  settings: Settings, image_size: int, *, axis_name: str | None, dtype: Any
+) -> nn.Module:
+  """The encoder that ``--encoder`` names.
+
+  Args:
+    settings: the flags.
+    image_size: side of the images.
+    axis_name: mapped axis that holds the rest of a batch, if any.
+    dtype: of the computation.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: if there is none of that name, or the patch does not divide the image.
+  """
+  if settings.encoder.startswith("resnet"):
+    stem = settings.stem or ("cifar" if image_size <= 64 else "imagenet")
+    return resnet(settings.encoder, stem=stem, axis_name=axis_name, dtype=dtype)
+  encoder = vit(
+    settings.encoder,
+    stem=settings.stem or "patch",
+    pool=settings.pool,
+    scan=settings.scan,
+    remat=settings.remat,
+    dtype=dtype,
+  )
+  if image_size % encoder.patch_size:
+    fit = max(image_size // encoder.patch_size, 1) * encoder.patch_size
+    raise ValueError(
+      f"images of {image_size} pixels are not divisible by the patch of "
+      f"--encoder={settings.encoder}; give --image_size={fit} or another patch"
+    )
+  return encoder
+
+
+def make_feed(
+  source: data.Source, batch_size: int, seed: int, *, resident: bool, workers: int = 0
+) -> Feed:
+  """Batches of a source, from the devices' memory or streamed; the same either way.
+
+  Args:
+    source: what to train on.
+    batch_size: examples of a batch, over all processes.
+    seed: of the order.
+    resident: whether the source is kept on the devices.
+    workers: processes that decode a streamed source.
+
+  Returns:
+    The feed.
+  """
+  index, count = jax.process_index(), jax.process_count()
+  if not resident:
+    options = {"workers": workers, "process_index": index, "process_count": count}
+    stream = functools.partial(data.batches, source, batch_size=batch_size, seed=seed, **options)
+    return Feed(lambda step: stream(start=step), batch_size)
+
+  rows = batch_size // count
+
+  def batches(start: int) -> Iterator[np.ndarray]:
+    for step in itertools.count(start):
+      first = step * batch_size + index * rows
+      yield data.indices(seed, first, first + rows, len(source)).astype(np.int32)
+
+  return Feed(batches, batch_size, {"image": source.image, "label": source.label})
+
+
+def _protocols(settings, dataset):
+  shots = _whole_numbers(settings.shots)
+  known = {
+    "few_shot": functools.partial(evaluate.few_shot, shots=shots),
+    "knn": evaluate.knn,
+    "linear": evaluate.linear_probe,
+  }
+  wrong = [name for name in settings.protocols if name not in known]
+  if wrong:
+    raise ValueError(f"--protocols={','.join(wrong)} is unknown; choose of {', '.join(known)}")
+  label = getattr(dataset.train, "label", None)
+  if "few_shot" in settings.protocols and label is not None and dataset.classes:
+    counts = np.bincount(label[label >= 0], minlength=len(dataset.classes))
+    if counts.min() < max(shots):
+      raise ValueError(
+        f"class {dataset.classes[counts.argmin()]!r} has {counts.min()} train examples, "
+        f"fewer than --shots={max(shots)}; lower --shots or leave few_shot out of --protocols"
+      )
+  return tuple(known[name] for name in settings.protocols)
+
+
+def _whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
+  try:
+    return tuple(int(text) for text in texts)
+  except ValueError:
+    raise ValueError(f"--shots={','.join(texts)} is not a list of numbers; write 1,5") from None
