@@ -1,7 +1,17 @@
 """From a name to batches of uint8 images."""
 
 from repjax.data.order import indices
-from repjax.data.source import Arrays, Dataset, Source, Subset, holdout, in_memory, nbytes, take
+from repjax.data.source import (
+  Arrays,
+  Dataset,
+  Source,
+  Subset,
+  channel_statistics,
+  holdout,
+  in_memory,
+  nbytes,
+  take,
+)
 from repjax.data.spec import load
 from repjax.data.stream import batches, once
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from repjax.arrays import l2_normalize
 from repjax.augment import to_float
 from repjax.learners.learner import Objective, apply_module, example_keys, init_module
 from repjax.losses import nt_xent
@@ -31,7 +32,7 @@ def simclr(
     axis_name: mapped axis that holds the rest of the batch, if any.
 
   Returns:
-    The objective. Its metrics include ``agreement``, the share of pairs whose loss is under 1 nat.
+    The objective. Its metrics include ``agreement``, the mean cosine of two views' projections.
 
   References:
     Chen et al., `A Simple Framework for Contrastive Learning of Visual Representations
@@ -64,7 +65,8 @@ def simclr(
     z_1, z_2 = jnp.split(z, 2)
     per_pair = nt_xent(z_1, z_2, temperature=temperature, axis_name=axis_name)
     extra = {"encoder": r_encoder, "projector": r_projector}
-    return jnp.mean(per_pair), (extra, {"agreement": jnp.mean(per_pair < 1)})
+    agreement = jnp.mean(jnp.sum(l2_normalize(z_1) * l2_normalize(z_2), -1))
+    return jnp.mean(per_pair), (extra, {"agreement": agreement})
 
   def encode(params, extra, image):
     image = normalize(to_float(image))

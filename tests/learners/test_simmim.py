@@ -42,9 +42,7 @@ def to_pixels(mask, unit=PATCH):
   return mask.reshape(-1, side, side, 1).repeat(unit, 1).repeat(unit, 2)
 
 
-@pytest.mark.parametrize(
-  ("ratio", "unit", "hidden"), [(0.6, 1, 10), (0.5, 1, 8), (0.5, 2, 8), (0.6, 2, 12)]
-)
+@pytest.mark.parametrize(("ratio", "unit", "hidden"), [(0.6, 1, 10), (0.5, 2, 8), (0.6, 2, 12)])
 def test_masks_hide_the_ratio_in_whole_units(ratio, unit, hidden):
   _, mask = evaluate(ratio=ratio, unit=unit)
   assert (mask.sum(1) == hidden).all()
