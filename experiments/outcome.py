@@ -194,48 +194,65 @@ def record(
   settings: Settings,
   ready: Prepared,
   table: dict[str, dict[str, float]],
+  *,
+  before: list[dict[str, Any]],
 ) -> None:
-  """Adds this run's numbers to a file in the form that results/README.md describes.
+  """Writes this run's numbers in the form that results/README.md describes.
 
   Args:
-    path: the JSON file; made if absent.
+    path: the JSON file.
     method: what the launcher adds.
     settings: the flags.
     ready: the parts of the run.
     table: numbers by row and metric.
-
-  Raises:
-    ValueError: if the file holds runs of another command.
+    before: runs of other seeds that stay in the file; this seed's are replaced.
   """
-  given = {k: v for k, v in settings.changed().items() if k not in ("seed", "workdir", "results")}
-  command = " ".join(
-    [f"python -m experiments.{method.name}", *(f"--{k}={_flag(v)}" for k, v in given.items())]
-  )
+  runs = [run for run in before if run["seed"] != settings.seed]
+  for row, numbers in table.items():
+    name = row.replace(" ", "_")
+    runs.append({"method": name, "seed": settings.seed, "metrics": numbers})
+  size, channels = ready.setup.image_size, ready.setup.channels
   content = {
-    "command": f"{command} --seed=SEED",
+    "command": _command(method, settings),
     "commit": launch.commit(),
     "hardware": launch.hardware(),
     "date": time.strftime("%Y-%m-%d"),
     "data": f"{ready.dataset.name}: {len(ready.dataset.train)} train, {len(ready.dataset.test)} "
-    f"test, {ready.setup.image_size}x{ready.setup.image_size}x{ready.setup.channels}",
-    "runs": [],
+    f"test, seen at {size}x{size}x{channels}",
+    "runs": runs,
   }
-  if path.exists():
-    before = json.loads(path.read_text())
-    if before["command"] != content["command"]:
-      raise ValueError(
-        f"--results={path} holds runs of {before['command']!r}, this is {record['command']!r}; "
-        f"choose another file"
-      )
-    content["runs"] = before["runs"]
-  for row, numbers in table.items():
-    name = row.replace(" ", "_")
-    run = {"method": name, "seed": settings.seed, "metrics": numbers}
-    same = lambda r, name=name: (r["method"], r["seed"]) == (name, settings.seed)
-    content["runs"] = [r for r in content["runs"] if not same(r)] + [run]
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(content, indent=1) + "\n")
+  launch.write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
-def _flag(value):
-  return ",".join(value) if isinstance(value, list) else value
+def read_record(path: Path, method: Method, settings: Settings) -> list[dict[str, Any]]:
+  """The runs that a results file holds, of which this one is to be another.
+
+  Args:
+    path: the JSON file.
+    method: what the launcher adds.
+    settings: the flags.
+
+  Returns:
+    Its runs; none if there is no file yet.
+
+  Raises:
+    ValueError: if the file holds runs of another command.
+  """
+  if not path.exists():
+    return []
+  before, now = json.loads(path.read_text()), _command(method, settings)
+  if before["command"] != now:
+    raise ValueError(
+      f"--results={path} holds runs of {before['command']!r}, this is {now!r}; choose another file"
+    )
+  return before["runs"]
+
+
+def _command(method, settings):
+  """What was run, but for the seed and flags that do not change what is learned."""
+  kept = settings.changed().keys() - launch.FREE - {"seed"} | (
+    settings.changed().keys() & {"protocols", "shots"}
+  )
+  flag = lambda value: ",".join(value) if isinstance(value, list) else value
+  listed = [f"--{name}={flag(settings.changed()[name])}" for name in sorted(kept)]
+  return " ".join([f"python -m experiments.{method.name}", *listed, "--seed=SEED"])

@@ -23,7 +23,7 @@ def run(method: Method, settings: Settings) -> None:
   default = f"runs/{method.name}_{settings.data.partition(':')[0]}"
   with launch.open_workdir(settings, default, method.name) as workdir:
     ready = prepare(method, settings)
-    (workdir / "statistics.json").write_text(json.dumps(ready.statistics))
+    launch.write_whole(workdir / "statistics.json", json.dumps(ready.statistics))
     look = functools.partial(_look, ready, settings.eval_batch_size)
     options = {
       "workdir": workdir,
@@ -36,13 +36,17 @@ def run(method: Method, settings: Settings) -> None:
       "tensorboard": settings.tensorboard,
       "progress": settings.progress,
     }
-    results = settings.results
+    results = settings.results and Path(settings.results)
     settings.check_all_read()
+    if results:
+      outcome.read_record(results, method, settings)  # rather find out now
     trained = train(ready.learner, ready.feed, ready.schedule, **options)
     table, features = outcome.score(method, settings, ready, trained.state)
     page = outcome.report(method, settings, ready, trained, table, features, workdir)
-    for path in (workdir / "results.json", *([Path(results)] if results else [])):
-      outcome.record(path, method, settings, ready, table)
+    outcome.record(workdir / "results.json", method, settings, ready, table, before=[])
+    if results:
+      before = outcome.read_record(results, method, settings)
+      outcome.record(results, method, settings, ready, table, before=before)
     if table:
       print("\n" + evaluate.format_table(table, columns=outcome.columns(table)))
     print(f"\n{outcome.summary(method, table)}\nreport: {page}")
@@ -53,4 +57,4 @@ def run(method: Method, settings: Settings) -> None:
 def _look(ready, size, state):
   bank = outcome.embed(ready, state, ready.bank, size, "train")
   held = outcome.embed(ready, state, ready.held, size, "validation")
-  return evaluate.knn(bank, held, k=(1, min(20, len(bank.label))))
+  return evaluate.knn(bank, held, k=(1, 20))

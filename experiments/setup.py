@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from flax import linen as nn
 
 from repjax import augment, data, evaluate
@@ -21,11 +21,25 @@ from repjax.train.launch import Settings
 # --- data -----------------------------------------------------------------------------------------
 flags.DEFINE_string("data", "digits", "digits, npz:PATH, folder:PATH or tfds:NAME.")
 flags.DEFINE_integer("image_size", None, "Side to resize images to; as they are if absent.")
-flags.DEFINE_float("test_fraction", 0.2, "Share held out of data without a test split.")
+flags.DEFINE_float(
+  "test_fraction", 0.2, "Share held out of data without a test split.", lower_bound=0, upper_bound=1
+)
 flags.DEFINE_bool("skip_unreadable", False, "Leave out image files that do not decode.")
-flags.DEFINE_integer("device_data_mb", 2048, "Larger train splits stream from disk (MiB decoded).")
-flags.DEFINE_integer("workers", 0, "Processes that decode a streamed split; 0: threads.")
-flags.DEFINE_float("validation", 0.1, "Share held out of training to evaluate on as it runs.")
+flags.DEFINE_integer(
+  "device_data_mb", 2048, "Larger train splits stream from disk (MiB decoded).", lower_bound=0
+)
+flags.DEFINE_integer(
+  "workers", 0, "Processes that decode a streamed split; 0: threads.", lower_bound=0
+)
+flags.DEFINE_float(
+  "validation", 0.1, "Share held out of training for --eval_every.", lower_bound=0, upper_bound=1
+)
+flags.DEFINE_float("min_area", None, "Least share of the image in a crop; if absent, the method's.")
+flags.DEFINE_integer(
+  "view_size",
+  None,
+  "Side of what the encoder sees, cropped or resized from the image; the image's.",
+)
 # --- encoder --------------------------------------------------------------------------------------
 flags.DEFINE_string("encoder", "vit_nano2", "vit_SIZEPATCH, such as vit_b16, or resnet18 to 152.")
 flags.DEFINE_string("stem", None, "patch or conv for a ViT, cifar or imagenet for a ResNet.")
@@ -47,8 +61,8 @@ class Setup(NamedTuple):
 
   Attributes:
     encoder: Flax module, images to `Features`.
-    normalize: ``image -> image``, the last step before the encoder.
-    image_size: side of the images.
+    normalize: ``image -> image``, the last step before the encoder; resizes what is not a view.
+    image_size: side of what the encoder sees.
     channels: of the images.
     classes: class names; empty if nothing is labelled.
     axis_name: mapped axis that holds the rest of a batch, under pmap.
@@ -71,6 +85,7 @@ class Method(NamedTuple):
     name: of the experiment and its row in tables.
     objective: ``(settings, setup) -> Objective``.
     labels: whether it trains on labels.
+    stem: of a ViT, where ``--stem`` is not given.
     next_command: what a reader may try next.
     reconstruct: ``(settings, setup, state, images) -> Reconstructions``, for the report, if any.
   """
@@ -78,6 +93,7 @@ class Method(NamedTuple):
   name: str
   objective: Callable[[Settings, Setup], Objective]
   labels: bool = False
+  stem: str = "patch"
   next_command: str = ""
   reconstruct: Callable[..., Reconstructions] | None = None
 
@@ -129,22 +145,15 @@ def prepare(
     ValueError: if flags or data do not fit together.
   """
   mesh = make_mesh(settings.mesh)
-  dataset = data.load(
-    settings.data,
-    image_size=settings.image_size,
-    seed=settings.seed,
-    test_fraction=settings.test_fraction,
-    skip_unreadable=settings.skip_unreadable,
-  )
-  if dataset.skipped:
-    logging.warning("--skip_unreadable left %d files out", len(dataset.skipped))
-  if settings.batch_size > len(dataset.train):
-    raise ValueError(
-      f"--batch_size={settings.batch_size} is larger than the train split of "
-      f"{len(dataset.train)}; choose at most {len(dataset.train)}"
-    )
+  # Flags are read where they matter, so that one without effect is found out.
+  options = {"image_size": settings.image_size, "seed": settings.seed}
+  if settings.data != "digits":
+    options["test_fraction"] = settings.test_fraction
+  if settings.data.startswith("folder:"):
+    options["skip_unreadable"] = settings.skip_unreadable
+  dataset = data.load(settings.data, **options)
   resident = data.nbytes(dataset.train) <= settings.device_data_mb * 2**20
-  workers, validation = settings.workers, settings.validation
+  workers = 0 if resident else settings.workers
   if resident:
     dataset = dataset._replace(
       train=data.in_memory(dataset.train), test=data.in_memory(dataset.test)
@@ -156,8 +165,23 @@ def prepare(
     )
   bank, held = dataset.train, None
   if settings.eval_every:
-    bank, held = data.holdout(dataset.train, validation, settings.seed)
+    if not 0 < settings.validation < 1:
+      raise ValueError(
+        f"--validation={settings.validation} leaves --eval_every={settings.eval_every} nothing; "
+        f"choose a share between 0 and 1"
+      )
+    bank, held = data.holdout(dataset.train, settings.validation, settings.seed)
     bank, held = (data.in_memory(x) if resident else x for x in (bank, held))
+  if settings.batch_size > len(bank):
+    raise ValueError(
+      f"--batch_size={settings.batch_size} is larger than the train split of {len(bank)}; "
+      f"choose at most {len(bank)}"
+    )
+  if settings.batch_size % settings.accumulate:
+    raise ValueError(
+      f"--accumulate={settings.accumulate} does not divide --batch_size={settings.batch_size}; "
+      f"choose a divisor"
+    )
 
   height, width, channels = dataset.train.image_shape
   if height != width:
@@ -168,10 +192,11 @@ def prepare(
   axis_name = "data" if settings.parallel == "pmap" else None
   dtype = jnp.dtype(settings.dtype)
   mean, std = statistics = statistics or data.channel_statistics(bank)
+  size = settings.view_size or height
   setup = Setup(
-    encoder=make_encoder(settings, height, axis_name=axis_name, dtype=dtype),
-    normalize=functools.partial(augment.normalize, mean=mean, std=std),
-    image_size=height,
+    encoder=make_encoder(settings, size, vit_stem=method.stem, axis_name=axis_name, dtype=dtype),
+    normalize=functools.partial(_normalize, size=size, mean=mean, std=std),
+    image_size=size,
     channels=channels,
     classes=dataset.classes,
     axis_name=axis_name,
@@ -201,13 +226,14 @@ def prepare(
 
 
 def make_encoder(
-  settings: Settings, image_size: int, *, axis_name: str | None, dtype: Any
+  settings: Settings, image_size: int, *, vit_stem: str, axis_name: str | None, dtype: Any
 ) -> nn.Module:
   """The encoder that ``--encoder`` names.
 
   Args:
     settings: the flags.
     image_size: side of the images.
+    vit_stem: of a ViT, where ``--stem`` is not given.
     axis_name: mapped axis that holds the rest of a batch, if any.
     dtype: of the computation.
 
@@ -222,7 +248,7 @@ def make_encoder(
     return resnet(settings.encoder, stem=stem, axis_name=axis_name, dtype=dtype)
   encoder = vit(
     settings.encoder,
-    stem=settings.stem or "patch",
+    stem=settings.stem or vit_stem,
     pool=settings.pool,
     scan=settings.scan,
     remat=settings.remat,
@@ -232,7 +258,7 @@ def make_encoder(
     fit = max(image_size // encoder.patch_size, 1) * encoder.patch_size
     raise ValueError(
       f"images of {image_size} pixels are not divisible by the patch of "
-      f"--encoder={settings.encoder}; give --image_size={fit} or another patch"
+      f"--encoder={settings.encoder}; give --view_size={fit} or another patch"
     )
   return encoder
 
@@ -268,16 +294,22 @@ def make_feed(
   return Feed(batches, batch_size, {"image": source.image, "label": source.label})
 
 
+def _normalize(image, *, size, mean, std):
+  if image.shape[1] != size:
+    image = jax.image.resize(image, (len(image), size, size, image.shape[3]), "linear")
+  return augment.normalize(image, mean, std)
+
+
 def _protocols(settings, dataset):
-  shots = _whole_numbers(settings.shots)
-  known = {
-    "few_shot": functools.partial(evaluate.few_shot, shots=shots),
-    "knn": evaluate.knn,
-    "linear": evaluate.linear_probe,
-  }
-  wrong = [name for name in settings.protocols if name not in known]
-  if wrong:
-    raise ValueError(f"--protocols={','.join(wrong)} is unknown; choose of {', '.join(known)}")
+  known = {"few_shot": evaluate.few_shot, "knn": evaluate.knn, "linear": evaluate.linear_probe}
+  if not settings.protocols or set(settings.protocols) - known.keys():
+    raise ValueError(
+      f"--protocols={','.join(settings.protocols)} is no list of protocols; "
+      f"choose of {', '.join(known)}"
+    )
+  if "few_shot" in settings.protocols:
+    shots = whole_numbers("shots", settings.shots)
+    known["few_shot"] = functools.partial(evaluate.few_shot, shots=shots)
   label = getattr(dataset.train, "label", None)
   if "few_shot" in settings.protocols and label is not None and dataset.classes:
     counts = np.bincount(label[label >= 0], minlength=len(dataset.classes))
@@ -289,8 +321,19 @@ def _protocols(settings, dataset):
   return tuple(known[name] for name in settings.protocols)
 
 
-def _whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
-  try:
-    return tuple(int(text) for text in texts)
-  except ValueError:
-    raise ValueError(f"--shots={','.join(texts)} is not a list of numbers; write 1,5") from None
+def whole_numbers(name: str, texts: Sequence[str]) -> tuple[int, ...]:
+  """Reads a flag that is a list of numbers.
+
+  Args:
+    name: of the flag.
+    texts: its items.
+
+  Returns:
+    The numbers, each at least 1.
+
+  Raises:
+    ValueError: if an item is none, or there are none.
+  """
+  if not texts or not all(text.strip().isdigit() and int(text) for text in texts):
+    raise ValueError(f"--{name}={','.join(texts)} is not a list of numbers above 0; write 1,5")
+  return tuple(int(text) for text in texts)

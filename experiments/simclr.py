@@ -12,7 +12,7 @@ table: raw pixels, the untrained encoder and the trained one. See README.md for 
 from absl import flags
 
 from experiments import pretrain
-from experiments.setup import Method, Setup
+from experiments.setup import Method, Setup, whole_numbers
 from repjax.augment import affine_augment, simclr_augment
 from repjax.encoders import MLP
 from repjax.learners import Objective, simclr
@@ -22,10 +22,8 @@ flags.DEFINE_float("temperature", 0.3, "Of the softmax.", lower_bound=0)
 flags.DEFINE_list("projector", ["128", "64"], "Widths of the projector's layers.")
 flags.DEFINE_enum("projector_norm", "none", ["none", "batch", "layer"], "Between its layers.")
 flags.DEFINE_enum("augment", None, ["affine", "simclr"], "Views; affine for grey images if absent.")
-flags.DEFINE_float("min_area", 0.2, "Least share of the image in a crop, for --augment=simclr.")
 flags.DEFINE_float("colour", 0.5, "Strength of colour jitter, for --augment=simclr.")
 # Chosen on 300 of the 1,297 train digits, the rest being trained on.
-flags.FLAGS.set_default("stem", "conv")
 flags.FLAGS.set_default("encoder", "vit_nano4")
 flags.FLAGS.set_default("steps", 1000)
 flags.FLAGS.set_default("batch_size", 128)
@@ -50,11 +48,11 @@ def objective(settings: Settings, setup: Setup) -> Objective:
       setup.image_size,
       strength=settings.colour,
       blur=setup.image_size > 64,
-      min_area=settings.min_area,
+      min_area=settings.min_area or 0.2,
     )
   norm = settings.projector_norm
   projector = MLP(
-    [int(width) for width in settings.projector],
+    whole_numbers("projector", settings.projector),
     norm=None if norm == "none" else norm,
     axis_name=setup.axis_name,
     dtype=setup.dtype,
@@ -69,7 +67,7 @@ def objective(settings: Settings, setup: Setup) -> Objective:
   )
 
 
-METHOD = Method("simclr", objective, next_command="python -m experiments.simmim")
+METHOD = Method("simclr", objective, stem="conv", next_command="python -m experiments.simmim")
 
 
 def main(settings: Settings) -> None:

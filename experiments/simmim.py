@@ -33,7 +33,7 @@ def objective(settings: Settings, setup: Setup) -> Objective:
   if setup.channels == 1:
     view = affine_augment(brightness=0, contrast=0, noise=0)
   else:
-    view = crop_flip(setup.image_size)
+    view = crop_flip(setup.image_size, min_area=settings.min_area or 0.67)
   return simmim(
     setup.encoder,
     view,

@@ -18,7 +18,6 @@ from repjax.learners import Objective, supervised
 from repjax.train.launch import Settings, run_app
 
 flags.DEFINE_float("label_smoothing", 0.0, "Share of the target spread over all classes.")
-flags.DEFINE_float("min_area", 0.5, "Least share of the image in a crop.")
 flags.FLAGS.set_default("encoder", "resnet18")
 flags.FLAGS.set_default("steps", 100)
 flags.FLAGS.set_default("batch_size", 64)
@@ -29,7 +28,7 @@ def objective(settings: Settings, setup: Setup) -> Objective:
   if setup.channels == 1:
     view = affine_augment()
   else:
-    view = crop_flip(setup.image_size, min_area=settings.min_area)
+    view = crop_flip(setup.image_size, min_area=settings.min_area or 0.5)
   return supervised(
     setup.encoder,
     len(setup.classes),

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import evaluate, pretrain, simclr
+from experiments import evaluate, simclr
+from experiments.setup import prepare
 from repjax.train import Checkpoints, launch, make_mesh, train
 from repjax.train.launch import Settings
 
@@ -81,7 +82,7 @@ def results(workdir):
 
 def last_state(workdir):
   """Every array of the last checkpoint, as bytes."""
-  ready = pretrain.prepare(simclr.METHOD, settings(**FLAGS))
+  ready = prepare(simclr.METHOD, settings(**FLAGS))
   example = {k: v[None].repeat(2, 0) for k, v in ready.dataset.train[0].items()}
   like = jax.eval_shape(ready.learner.init, jax.random.key(0), example)
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
@@ -116,6 +117,15 @@ def wait_for(process, workdir, step):
     assert process.poll() is None, process.communicate()[1]
     assert time.monotonic() < deadline
     time.sleep(0.002)
+
+
+def test_a_finished_run_scores_again_and_enters_a_results_file_once(finished, cache, tmp_path):
+  kept = tmp_path / "kept" / "simclr.json"
+  for log_every in (1, 2):  # flags that change nothing that is learned may change
+    given = SMALL | FLAGS | {"log_every": log_every, "workdir": finished[0], "results": kept}
+    finish("simclr", **given, compile_cache=cache)
+  assert json.loads(kept.read_text())["runs"] == results(finished[0])
+  assert "workdir" not in json.loads(kept.read_text())["command"]
 
 
 def test_a_run_ends_with_table_report_and_next_command(finished):
@@ -243,9 +253,9 @@ def test_simmim_ends_with_reconstructions_in_its_report(tmp_path, cache):
   assert len(results(tmp_path)) == 3
 
 
-def test_supervised_ends_with_table_and_report(tmp_path, cache):
+def test_supervised_in_parts_ends_with_table_report_and_event_files(tmp_path, cache):
   given = SMALL | {"steps": 6, "protocols": ["knn"], "workdir": tmp_path, "compile_cache": cache}
-  out, _ = finish("supervised", **given, tensorboard=True)
+  out, _ = finish("supervised", **given, accumulate=2, tensorboard=True)
   assert set(table_of(out)) == {"raw pixels", "untrained", "supervised"}
   assert "accuracy" in lines(tmp_path)[-1]
   assert (tmp_path / "report.html").exists() and len(results(tmp_path)) == 3
@@ -259,7 +269,7 @@ def fit(workdir, **given):
   """Trains as a launcher does, on this process's eight devices."""
   given = {"steps": 6, "protocols": ["knn"], **given}
   ours = settings(**given)
-  ready = pretrain.prepare(simclr.METHOD, ours)
+  ready = prepare(simclr.METHOD, ours)
   ours.check_all_read()
   options = {"parallel": ours.parallel, "mesh": ready.mesh, "progress": False}
   return train(ready.learner, ready.feed, ready.schedule, workdir=workdir, **options)
@@ -281,12 +291,6 @@ def test_pmap_and_jit_reach_the_same_loss(resident, tmp_path):
   mapped = fit(tmp_path, parallel="pmap")
   for ours, theirs in zip(mapped.history, resident.history, strict=True):
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-
-
-def test_accumulation_trains(tmp_path):
-  result = fit(tmp_path, accumulate=2, steps=4)
-  assert np.isfinite(result.history[-1]["loss"])
-  assert int(result.state.step) == 4
 
 
 # --- one line for what is wrong -------------------------------------------------------------------
@@ -313,11 +317,20 @@ def test_a_misspelt_flag_is_named_with_the_nearest():
     ({"momentum": 0.5}, "--momentum=0.5 has no effect"),
     ({"colour": 0.3}, "--colour=0.3 has no effect"),
     ({"encoder": "resnet18", "stem": None, "pool": "cls"}, "--pool=cls.* has no effect"),
-    ({"encoder": "vit_nano3"}, "images of 8 pixels .* patch of --encoder=vit_nano3; give --image"),
+    ({"encoder": "vit_nano3"}, "images of 8 pixels .* patch of --encoder=vit_nano3; give --"),
     ({"encoder": "vit_huge4"}, "'vit_huge4' is not vit_SIZEPATCH"),
     ({"shots": ["1", "200"]}, r"class '\d' has 12\d train examples, fewer than --shots=200; lower"),
-    ({"shots": ["one"]}, "--shots=one is not a list of whole numbers"),
-    ({"protocols": ["knn", "nkk"]}, "--protocols=nkk is unknown; choose of few_shot, knn, linear"),
+    ({"shots": ["one"]}, "--shots=one is not a list of"),
+    ({"protocols": ["knn", "nkk"]}, "--protocols=knn,nkk is no list .* of few_shot, knn, linear"),
+    ({"protocols": []}, "--protocols= is no list of protocols; choose of few_shot, knn, linear"),
+    ({"protocols": ["knn"], "shots": ["2"]}, r"--shots=\['2'\] has no effect"),
+    ({"validation": 0.2}, "--validation=0.2 has no effect"),
+    ({"eval_every": 2, "validation": 0.0}, "--validation=0.0 leaves --eval_every=2 nothing"),
+    ({"batch_size": 1200, "eval_every": 2}, "--batch_size=1200 is larger .* of 11"),
+    ({"accumulate": 5}, "--accumulate=5 does not divide --batch_size=32; choose a divisor"),
+    ({"workers": 2}, "--workers=2 has no effect"),
+    ({"skip_unreadable": True}, "--skip_unreadable=True has no effect"),
+    ({"projector": ["64", "a"]}, "--projector=64,a is not a list of numbers above 0"),
     ({"mesh": "data:3"}, "--mesh=data:3 needs 3 devices, 8 are here"),
     ({"mesh": "data=8"}, "--mesh=data=8 is not a list of name:size pairs"),
     ({"data": "digit"}, "--data=digit is not one of digits, npz:PATH"),
@@ -336,7 +349,7 @@ def test_flags_that_do_not_fit_are_named_with_both_values(tmp_path, given, messa
   given = {"protocols": ["few_shot", "knn"]} | given
   ours = settings(**given)
   with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
-    ready = pretrain.prepare(simclr.METHOD, ours)
+    ready = prepare(simclr.METHOD, ours)
     ours.check_all_read()
     train(
       ready.learner, ready.feed, ready.schedule,

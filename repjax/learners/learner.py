@@ -110,7 +110,9 @@ def by_gradient(
   def accumulated(params, extra, batch, key):
     size = len(jax.tree.leaves(batch)[0])
     if size % accumulate:
-      raise ValueError(f"batch of {size} is not divisible by accumulate={accumulate}")
+      raise ValueError(
+        f"--accumulate={accumulate} does not divide the batch of {size}; choose a divisor"
+      )
     # Part i takes rows i, i + accumulate, ...: rows stay on the device that holds them.
     parts = jax.tree.map(
       lambda x: jnp.swapaxes(x.reshape(size // accumulate, accumulate, *x.shape[1:]), 0, 1), batch

@@ -62,7 +62,7 @@ def simclr(
     z, r_projector = apply_module(
       projector, params["projector"], extra["projector"], features.pooled, train=True
     )
-    z_1, z_2 = jnp.split(z, 2)
+    z_1, z_2 = jnp.split(z.astype(jnp.float32), 2)
     per_pair = nt_xent(z_1, z_2, temperature=temperature, axis_name=axis_name)
     extra = {"encoder": r_encoder, "projector": r_projector}
     agreement = jnp.mean(jnp.sum(l2_normalize(z_1) * l2_normalize(z_2), -1))

@@ -22,7 +22,9 @@ from repjax.train.loop import Schedule
 
 # --- flags of the training loop; a launcher adds those of its method ----------------------------
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/EXPERIMENT_DATA if absent.")
-flags.DEFINE_integer("seed", 0, "Of parameters, data order, augmentations and evaluation draws.")
+flags.DEFINE_integer(
+  "seed", 0, "Of parameters, data order, augmentations and evaluation draws.", lower_bound=0
+)
 flags.DEFINE_integer("steps", None, "Updates of the whole run; or give --epochs.", lower_bound=1)
 flags.DEFINE_float("epochs", None, "Passes over the train split; or give --steps.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 256, "Examples of an update, over all devices.", lower_bound=1)
@@ -47,8 +49,8 @@ flags.DEFINE_bool("progress", True, "Show a progress bar.")
 flags.DEFINE_bool("override_flags", False, "Resume although flags have changed.")
 flags.DEFINE_string("compile_cache", "~/.cache/repjax", "Folder for compiled programs; '': none.")
 
-# Flags that may change when a run resumes, because they do not change what is learned.
-_FREE = {
+#: Flags that may change when a run resumes, because they do not change what is learned.
+FREE = {
   "workdir", "mesh", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard", "progress",
   "override_flags", "compile_cache", "device_data_mb", "workers", "protocols", "shots",
   "eval_batch_size", "results",
@@ -143,10 +145,7 @@ def run_app(main: Any) -> None:
   """
   from absl import app
 
-  # Orbax tells of every step of every save, and warns of being asked to look without touching.
-  loud = logging.converter.STANDARD_ERROR
-  quiet = lambda line: line.levelno >= loud or "orbax" not in line.pathname
-  logging.get_absl_handler().addFilter(quiet)
+  logging.get_absl_handler().addFilter(_worth_reading)
 
   def leave(*_):
     logging.warning("stopped by SIGTERM; the same command goes on")
@@ -163,6 +162,14 @@ def run_app(main: Any) -> None:
       raise SystemExit(1) from None
 
   app.run(guarded)
+
+
+def _worth_reading(line) -> bool:
+  """Orbax tells of every step of every save, JAX and optax of what is not so."""
+  levels = logging.converter
+  if "orbax" in line.pathname:
+    return line.levelno >= levels.STANDARD_ERROR
+  return line.levelno >= levels.STANDARD_WARNING or "site-packages" not in line.pathname
 
 
 def total_steps(settings: Settings, size: int) -> int:
@@ -235,7 +242,7 @@ def use_compile_cache(settings: Settings) -> None:
   if settings.compile_cache:
     path = Path(settings.compile_cache).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def keep_freed_memory() -> None:
@@ -293,14 +300,25 @@ def open_workdir(settings: Settings, default: str, experiment: str) -> Iterator[
     begun = any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
     if begun and record.exists():
       _check_unchanged(json.loads(record.read_text()), now, workdir, override)
-    fresh = record.with_suffix(".tmp")
-    fresh.write_text(json.dumps(now, indent=1))
-    fresh.replace(record)
+    write_whole(record, json.dumps(now, indent=1))
     yield workdir
 
 
+def write_whole(path: Path, text: str) -> None:
+  """Writes a small file so that it is whole or absent at any moment.
+
+  Args:
+    path: the file; its folder is made if absent.
+    text: what goes in.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  fresh = path.with_name(f".{path.name}.{os.getpid()}")
+  fresh.write_text(text)
+  fresh.replace(path)
+
+
 def _check_unchanged(before, now, workdir, override):
-  names = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)} - _FREE
+  names = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)} - FREE
   if before.get("eval_every") and now.get("eval_every"):
     names -= {"eval_every"}  # from or to 0 it moves the examples held out into or out of training
   changed = [f"--{n}: {before.get(n)} -> {now.get(n)}" for n in sorted(names)]

@@ -42,7 +42,7 @@ def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = N
   if math.prod(sizes) != len(devices):
     raise ValueError(
       f"--mesh={spec} needs {math.prod(sizes)} devices, {len(devices)} are here; "
-      f"use data:-1 to take them all"
+      f"choose sizes whose product is {len(devices)}"
     )
   return jax.make_mesh(
     tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices

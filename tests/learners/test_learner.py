@@ -103,7 +103,7 @@ def test_parts_draw_apart():
 def test_parts_that_do_not_divide_the_batch_are_named():
   learner = by_gradient(regression(), optax.sgd(RATE), accumulate=3)
   state = learner.init(jax.random.key(0), ROWS)
-  with pytest.raises(ValueError, match="batch of 16 is not divisible by accumulate=3"):
+  with pytest.raises(ValueError, match="--accumulate=3 does not divide the batch of 16"):
     learner.update(state, ROWS, jax.random.key(1))
 
 

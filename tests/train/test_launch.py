@@ -153,6 +153,23 @@ def test_a_run_that_dies_frees_its_folder(tmp_path):
   take(tmp_path)
 
 
+def test_sigterm_before_or_after_training_leaves_with_0_too():
+  code = (
+    "import time; from repjax.train import launch;"
+    "launch.run_app(lambda settings: (print('in', flush=True), time.sleep(60)))"
+  )
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+  with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+    try:
+      assert process.stdout.readline() == b"in\n"
+      process.terminate()
+      _, err = process.communicate(timeout=30)
+    finally:
+      process.kill()
+  assert process.returncode == 0
+  assert b"the same command goes on" in err
+
+
 # --- going on -------------------------------------------------------------------------------------
 
 
