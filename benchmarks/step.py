@@ -25,6 +25,7 @@ from absl import app, flags
 
 from repjax.encoders import DEPTHS, resnet, vit
 from repjax.learners import by_gradient, supervised
+from repjax.train.memory import keep_freed_memory
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "vit_micro4", "A ViT such as vit_s16, or a ResNet such as resnet18.")
@@ -33,6 +34,7 @@ flags.DEFINE_integer("image_size", 32, "Side of an image in pixels.", lower_boun
 flags.DEFINE_integer("steps", 5, "Steps timed in a turn.", lower_bound=1)
 flags.DEFINE_integer("turns", 7, "Turns that each side takes.", lower_bound=1)
 flags.DEFINE_bool("torch", True, "Time PyTorch too.")
+flags.DEFINE_bool("keep_memory", True, "Keep freed memory, for both sides, as the launchers do.")
 
 CLASSES = 10
 LEARNING_RATE = 1e-3
@@ -101,6 +103,8 @@ def torch_step(batch):
 
 def main(_):
   print(f"load of the machine before the start: {os.getloadavg()[0]:.1f}")
+  if FLAGS.keep_memory:
+    keep_freed_memory()
   rng = np.random.default_rng(0)
   size = FLAGS.image_size
   image = rng.integers(0, 256, (FLAGS.batch_size, size, size, 3), np.uint8)

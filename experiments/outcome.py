@@ -47,7 +47,9 @@ def score(
   start = jax.jit(ready.learner.init)(key, jax.tree.map(lambda x: np.repeat(x, 2, 0), example))
   features = {"raw pixels": tuple(evaluate.pixels(data.once(split, size)) for split in splits)}
   for name, params in (("untrained", start), (method.name, state)):
-    features[name] = tuple(embed(ready, params, split, size, name) for split in splits)
+    features[name] = tuple(
+      embed(ready, params, split, size, name, quiet=not settings.progress) for split in splits
+    )
   if not ready.dataset.classes:
     logging.warning("--data=%s has no labels: there is no table", settings.data)
     return {}, features
@@ -60,7 +62,7 @@ def score(
 
 
 def embed(
-  ready: Prepared, state: Any, split: data.Source, size: int, name: str
+  ready: Prepared, state: Any, split: data.Source, size: int, name: str, *, quiet: bool = False
 ) -> evaluate.Embedded:
   """Encodes a split, with a progress bar if it is long.
 
@@ -70,13 +72,14 @@ def embed(
     split: what to encode.
     size: examples encoded at a time.
     name: for the bar.
+    quiet: whether to leave the bar out.
 
   Returns:
     Its features and labels.
   """
   batches = data.once(split, size)
   bar = functools.partial(
-    tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=len(split) < 2000
+    tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=quiet or len(split) < 2000
   )
   return evaluate.embed(
     ready.learner.encode, state, batches, batch_size=size, mesh=ready.mesh, progress=bar
@@ -177,13 +180,13 @@ def report(
 def _readable(speed):
   """Rates with their units, times in seconds."""
   shown = {name.replace("_", " "): speed[name] for name in ("training_seconds", "images_seen")}
-  if "peak" in speed:  # a run that had nothing left to do has no rates
+  if "step_ms" in speed:  # a run that had nothing left to do has no rates
     shown |= {
       "images per second": speed["images_per_second"],
       "ms per step": speed["step_ms"],
       "model GFLOP/s": speed["model_flops_per_second"] / 1e9,
       "of the peak": f"{speed['share_of_peak']:.0%}",
-      "peak": speed["peak"],
+      f"GFLOP/s at peak ({speed['peak_source']})": speed["peak_flops_per_second"] / 1e9,
     }
   return shown
 

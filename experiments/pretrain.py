@@ -9,6 +9,7 @@ from experiments.setup import Method, prepare
 from repjax import evaluate
 from repjax.train import launch, train
 from repjax.train.launch import Settings
+from repjax.train.memory import keep_freed_memory
 
 
 def run(method: Method, settings: Settings) -> None:
@@ -19,7 +20,7 @@ def run(method: Method, settings: Settings) -> None:
     settings: the flags.
   """
   launch.use_compile_cache(settings)
-  launch.keep_freed_memory()
+  keep_freed_memory()
   default = f"runs/{method.name}_{settings.data.partition(':')[0]}"
   with launch.open_workdir(settings, default, method.name) as workdir:
     ready = prepare(method, settings)
@@ -55,6 +56,6 @@ def run(method: Method, settings: Settings) -> None:
 
 
 def _look(ready, size, state):
-  bank = outcome.embed(ready, state, ready.bank, size, "train")
-  held = outcome.embed(ready, state, ready.held, size, "validation")
+  bank = outcome.embed(ready, state, ready.bank, size, "train", quiet=True)
+  held = outcome.embed(ready, state, ready.held, size, "validation", quiet=True)
   return evaluate.knn(bank, held, k=(1, 20))

@@ -152,11 +152,13 @@ def prepare(
   if settings.data.startswith("folder:"):
     options["skip_unreadable"] = settings.skip_unreadable
   dataset = data.load(settings.data, **options)
+  progress = None if settings.progress else False  # bars are for long work alone
   resident = data.nbytes(dataset.train) <= settings.device_data_mb * 2**20
   workers = 0 if resident else settings.workers
   if resident:
     dataset = dataset._replace(
-      train=data.in_memory(dataset.train), test=data.in_memory(dataset.test)
+      train=data.in_memory(dataset.train, progress=progress),
+      test=data.in_memory(dataset.test, progress=progress),
     )
   if method.labels and not dataset.classes:
     raise ValueError(

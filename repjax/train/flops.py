@@ -70,7 +70,9 @@ def _count(eqns) -> float:
     else:
       repeats = params["length"] if name == "scan" else 1
       if name == "shard_map":  # pmap is one too
-        repeats = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+        # The first name is that of jax 0.10.0.
+        axes = params.get("manual_axes") or params["newly_manual_axes"]
+        repeats = math.prod(params["mesh"].shape[axis] for axis in axes)
       total += repeats * sum(_count(body.eqns) for body in _subprograms(params))
   return total
 

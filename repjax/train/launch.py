@@ -1,7 +1,6 @@
 """What every launcher does before and around training: flags, folder, lock, resume rules."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -243,23 +242,6 @@ def use_compile_cache(settings: Settings) -> None:
     path = Path(settings.compile_cache).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def keep_freed_memory() -> None:
-  """Lets the C library keep the memory that a step frees for the next step, on Linux.
-
-  XLA's CPU backend asks for its temporaries anew at every step. By default glibc returns blocks of
-  that size to the kernel, which then has to clear every page again: up to half of a step's time
-  (benchmarks/NOTES.md). Where there is no ``mallopt``, nothing happens.
-  """
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-  if mallopt is None:
-    return
-  trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # names of malloc.h
-  mallopt(arena_max, 1)  # the other arenas cannot grow past 64 MiB
-  mallopt(mmap_max, 0)
-  mallopt(trim_threshold, 2**31 - 1)
-  mallopt(top_pad, 2**26)
 
 
 @contextlib.contextmanager

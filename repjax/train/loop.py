@@ -239,7 +239,7 @@ def train(
     checkpoints.wait()
   total = {"training_seconds": clock["seconds"], "images_seen": clock["examples"]}
   if speed:
-    total |= {**speed, "peak": f"{peak / 1e12:.3g} TFLOP/s ({peak_source})"}
+    total |= {**speed, "peak_flops_per_second": peak, "peak_source": peak_source}
   return Result(state, log.history, total)
 
 
