@@ -12,122 +12,11 @@ from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
 from repjax.encoders.positions import check_divisible, interpolate, pair, patchify, sincos_2d
+from repjax.encoders.transformer import AttentionPool, Block, Implementation, dense, norm
 
-Implementation = Literal["auto", "xla", "cudnn"]
 TokensIn = Callable[[int, jax.Array], jax.Array]
 
-_EPS = 1e-6
 _token_init = nn.initializers.normal(0.02)
-
-
-class Attention(nn.Module):
-  """Multi-head attention of queries over a sequence.
-
-  Attributes:
-    heads: number of heads; divides the width.
-    dtype: of the computation.
-    implementation: of `jax.nn.dot_product_attention`; ``auto`` is cuDNN where it can be.
-  """
-
-  heads: int
-  dtype: DTypeLike = jnp.float32
-  implementation: Implementation = "auto"
-
-  @nn.compact
-  def __call__(self, x: jax.Array, queries: jax.Array | None = None) -> jax.Array:
-    """Attends.
-
-    Args:
-      x: ``[batch, tokens, dim]``.
-      queries: ``[batch, queries, dim]``; ``x`` itself if absent.
-
-    Returns:
-      ``[batch, queries, dim]``.
-    """
-    dim = x.shape[-1]
-    head_dim = dim // self.heads
-    split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
-    query = split(_dense(dim, self.dtype, "query")(x if queries is None else queries))
-    key = split(_dense(dim, self.dtype, "key")(x))
-    value = split(_dense(dim, self.dtype, "value")(x))
-    implementation = self.implementation
-    if implementation == "auto":
-      # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
-      fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      implementation = "cudnn" if fused and jax.default_backend() == "gpu" else "xla"
-    y = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
-    return _dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))
-
-
-class FeedForward(nn.Module):
-  """Two dense layers with an exact GELU between.
-
-  Attributes:
-    hidden: width in the middle.
-    dtype: of the computation.
-  """
-
-  hidden: int
-  dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[..., dim]`` to ``[..., dim]``."""
-    y = nn.gelu(_dense(self.hidden, self.dtype, "up")(x), approximate=False)
-    return _dense(x.shape[-1], self.dtype, "down")(y)
-
-
-class Block(nn.Module):
-  """Pre-norm transformer block.
-
-  Attributes:
-    heads: number of attention heads.
-    mlp_dim: width of the feed-forward layer.
-    dtype: of the computation.
-    attention: implementation of the attention.
-  """
-
-  heads: int
-  mlp_dim: int
-  dtype: DTypeLike = jnp.float32
-  attention: Implementation = "auto"
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, tokens, dim]`` to the same shape."""
-    attend = Attention(self.heads, self.dtype, self.attention, name="attention")
-    x = x + attend(_norm(self.dtype, "norm_1")(x))
-    return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(_norm(self.dtype, "norm_2")(x))
-
-
-class AttentionPool(nn.Module):
-  """A learned probe that attends over the tokens, then a feed-forward layer.
-
-  Attributes:
-    heads: number of attention heads.
-    mlp_dim: width of the feed-forward layer.
-    dtype: of the computation.
-    attention: implementation of the attention.
-
-  References:
-    Zhai et al., `Scaling Vision Transformers <https://arxiv.org/abs/2106.04560>`_, 2021,
-    section 3.2; the feed-forward part is from the official code, big_vision.
-  """
-
-  heads: int
-  mlp_dim: int
-  dtype: DTypeLike = jnp.float32
-  attention: Implementation = "auto"
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, tokens, dim]`` to ``[batch, dim]``."""
-    batch, _, dim = x.shape
-    probe = self.param("probe", nn.initializers.xavier_uniform(), (1, dim))
-    queries = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, dim))
-    x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries)
-    x = x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(_norm(self.dtype, "norm")(x))
-    return x[:, 0]
 
 
 class ConvStem(nn.Module):
@@ -162,8 +51,8 @@ class ConvStem(nn.Module):
         width, (3, 3), stride, 1, use_bias=False, dtype=self.dtype, name=f"conv_{i}",
         kernel_init=nn.initializers.he_normal(),
       )(x)  # fmt: skip
-      x = nn.relu(_norm(self.dtype, f"norm_{i}")(x))
-    return _dense(self.dim, self.dtype, "out")(x)
+      x = nn.relu(norm(self.dtype, f"norm_{i}")(x))
+    return dense(self.dim, self.dtype, "out")(x)
 
 
 class ViT(nn.Module):
@@ -251,7 +140,7 @@ class ViT(nn.Module):
     mlp_dim = self.mlp_dim or int(self.mlp_ratio * self.dim)
 
     if self.stem == "patch":
-      x = _dense(self.dim, self.dtype, "patch")(patchify(image, patch))
+      x = dense(self.dim, self.dtype, "patch")(patchify(image, patch))
     else:
       x = ConvStem(self.dim, patch[0], self.dtype, name="stem")(image)
       x = x.reshape(len(image), -1, self.dim)
@@ -294,7 +183,7 @@ class ViT(nn.Module):
         x = make(*shape, name=f"block_{i}")(x)
         layers.append(x)
 
-    x = _norm(self.dtype, "norm")(x)
+    x = norm(self.dtype, "norm")(x)
     tokens = x[:, first:]
     if self.pool == "cls":
       pooled = x[:, 0]
@@ -405,18 +294,6 @@ def unstack_blocks(params: dict) -> dict:
   depth = len(jax.tree.leaves(params["blocks"])[0])
   take = lambda i: jax.tree.map(lambda x: x[i], params["blocks"])
   return rest | {f"block_{i}": take(i) for i in range(depth)}
-
-
-def _dense(features: int, dtype: DTypeLike, name: str) -> Callable[[jax.Array], jax.Array]:
-  """A dense layer over the last axis, as one matrix product over all the others."""
-  init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
-  # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
-  return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
-
-
-def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
-  return nn.LayerNorm(_EPS, dtype=dtype, name=name)
 
 
 def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Array | None) -> None:
