@@ -2,11 +2,21 @@
 
   python -m experiments.simclr
 
-pretrains a small ViT on scikit-learn's digits in a minute or so on two CPU cores and ends with a
-table: raw pixels, the untrained encoder and the trained one. See README.md for what it gives.
+pretrains a small ViT on scikit-learn's digits and ends with a table. 50 s on two CPU cores; one and
+five shots give 0.866 and 0.943, raw pixels 0.651 and 0.864 (results/simclr_digits.json).
 
-  python -m experiments.simclr --data=folder:PATH --image_size=32 --encoder=resnet18 \
-    --epochs=200 --batch_size=512 --optimizer=lars --learning_rate=0.4
+  python -m experiments.simclr --data=folder:data/cifar10 --view_size=16 --encoder=vit_micro4 \
+    --stem=patch --batch_size=256 --steps=1500 --learning_rate=1.5e-3 --temperature=0.2 \
+    --protocols=knn
+
+on CIFAR-10 takes 17 minutes of one CPU core; kNN (k=20) gives 0.526, raw pixels 0.453
+(results/simclr_cifar10.json).
+
+  python -m experiments.simclr --data=folder:data/cifar10 --encoder=resnet18 --epochs=200 \
+    --batch_size=512 --optimizer=lars --learning_rate=0.8 --projector=512,128 \
+    --projector_norm=batch --dtype=bfloat16 --protocols=knn
+
+is for a GPU and has not been run; a public reference for this net and length is kNN (k=200) 0.848.
 """
 
 from absl import flags
