@@ -134,13 +134,13 @@ def train(
   window = []  # metrics since the last line of the log
   recent = collections.deque(maxlen=_MEMORY)
   flops, speed, saved = None, {}, first
-  started = mark = None
+  mark = None  # when the current stretch of the clock began, and at which step
   bar = tqdm(
     total=schedule.steps, initial=first, disable=not (progress and lead), unit="step",
     dynamic_ncols=True, desc="train",
   )  # fmt: skip
 
-  def drain(step):
+  def drain():
     """Brings metrics to the host; stops the run if any is not finite."""
     for at, metrics in pending:
       metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -156,7 +156,7 @@ def train(
     nonlocal saved
     if step == saved:
       return
-    drain(step)
+    drain()
     try:
       checkpoints.save(
         step,
@@ -183,10 +183,10 @@ def train(
         peak, peak_source = _peak(mesh)
       state, metrics = update(state, table, batch, step - 1)
       pending.append((step, metrics))
-      if started is None:
+      if mark is None:
         # The clock starts after the first step, which compiles.
         jax.block_until_ready(metrics)
-        started = mark = (time.perf_counter(), step)
+        mark = (time.perf_counter(), step)
       elif len(pending) > _IN_FLIGHT:
         jax.block_until_ready(pending[-1 - _IN_FLIGHT][1])
       bar.update()
@@ -194,7 +194,7 @@ def train(
 
       last = step == schedule.steps
       if step % schedule.log_every == 0 or last:
-        drain(step)
+        drain()
         now = time.perf_counter()
         seconds, steps = now - mark[0], step - mark[1]
         clock["seconds"] += seconds
