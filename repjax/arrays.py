@@ -21,6 +21,18 @@ def check_same_shape(rank: int, **arrays: jax.Array) -> None:
     raise ValueError(f"expected equal {wanted} shapes, got {shapes}")
 
 
+def at_least_float32(x: jax.Array) -> jax.Array:
+  """Casts to the precision in which sums are formed: float32, or float64 where that comes in.
+
+  Args:
+    x: any shape, any real dtype.
+
+  Returns:
+    The same values.
+  """
+  return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
 def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Array:
   """Scales vectors to unit length, with a finite value and gradient at zero.
 

@@ -14,8 +14,8 @@ from jax import P
 from repjax.encoders import ResNet, resnet
 
 ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/fixtures/encoders.npz")
-weights = runpy.run_path(str(ROOT / "oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ROOT / "tests/oracles/encoders.npz")
+weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
 
 
 def close(x, y, tolerance=1e-5):

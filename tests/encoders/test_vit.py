@@ -22,8 +22,8 @@ from repjax.encoders import (
 )
 
 ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/fixtures/encoders.npz")
-weights = runpy.run_path(str(ROOT / "oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ROOT / "tests/oracles/encoders.npz")
+weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
 IMAGE = weights("image", (2, 16, 16, 3))
 
 

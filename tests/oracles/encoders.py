@@ -1,8 +1,8 @@
-"""Writes tests/fixtures/encoders.npz: what timm's encoders make of weights drawn by a rule.
+"""Writes tests/oracles/encoders.npz: what timm's encoders make of weights drawn by a rule.
 
 Run from the repository's root in an environment with torch and timm, which the tests do not need:
 
-  python oracles/encoders.py
+  python tests/oracles/encoders.py
 
 Written with torch 2.13.0, timm 1.0.31, numpy 2.4.6. The weights are not stored: `weights` draws
 them from a tensor's name and shape, here and in the tests.
@@ -88,7 +88,7 @@ def main() -> None:
       out[f"{case}/pooled_train"] = model.train()(x)
 
   arrays = {k: v if isinstance(v, str) else v.detach().numpy() for k, v in out.items()}
-  np.savez_compressed("tests/fixtures/encoders.npz", **arrays)
+  np.savez_compressed("tests/oracles/encoders.npz", **arrays)
 
 
 if __name__ == "__main__":
