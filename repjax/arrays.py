@@ -21,6 +21,25 @@ def check_same_shape(rank: int, **arrays: jax.Array) -> None:
     raise ValueError(f"expected equal {wanted} shapes, got {shapes}")
 
 
+def check_labels(labels: jax.Array, **arrays: jax.Array) -> None:
+  """Raises unless there is one integer label a row.
+
+  Args:
+    labels: ``[batch]`` integers.
+    **arrays: one ``[batch, dim]`` array by its argument's name.
+
+  Raises:
+    ValueError: naming both shapes, or the labels' dtype.
+  """
+  ((name, x),) = arrays.items()
+  if jnp.ndim(x) != 2 or jnp.shape(labels) != jnp.shape(x)[:1]:
+    raise ValueError(
+      f"expected {name} [batch, dim] and labels [batch], got {jnp.shape(x)} and {jnp.shape(labels)}"
+    )
+  if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+    raise ValueError(f"expected integer labels, got {jnp.result_type(labels)}; cast them first")
+
+
 def at_least_float32(x: jax.Array) -> jax.Array:
   """Casts to the precision in which sums are formed: float32, or float64 where that comes in.
 
