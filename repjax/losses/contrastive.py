@@ -324,14 +324,15 @@ def _two_views(z_1, z_2, temperature, where, axis_name):
   """Rows of both views, scaled so that products are logits, and the logit of each pair."""
   check_same_shape(2, z_1=z_1, z_2=z_2)
   batch = len(z_1)
-  z = l2_normalize(at_least_float32(jnp.concatenate([z_1, z_2])))
-  z *= jnp.sqrt(1 / jnp.asarray(temperature, z.dtype))
+  z_1, z_2 = at_least_float32(z_1), at_least_float32(z_2)
+  scale = jnp.sqrt(1 / jnp.asarray(temperature, z_1.dtype))
+  z_1, z_2 = l2_normalize(z_1) * scale, l2_normalize(z_2) * scale
   index = row_index(batch, axis_name)
   total = batch if axis_name is None else batch * lax.axis_size(axis_name)
-  rows = {"z": z, "index": jnp.concatenate([index, index + total])}
+  rows = {"z": jnp.concatenate([z_1, z_2]), "index": jnp.concatenate([index, index + total])}
   if where is not None:
     rows["keep"] = jnp.concatenate([where, where])
-  return rows, jnp.sum(z[:batch] * z[batch:], -1)
+  return rows, jnp.sum(z_1 * z_2, -1)
 
 
 def _decoupled(z_1, z_2, weight, *, temperature, where, tile_size, precision, axis_name):

@@ -78,6 +78,7 @@ def pair_sums(
   """
   if tile_size is not None and tile_size < 0:
     raise ValueError(f"tile_size={tile_size} is negative; give an edge, or 0 for no tiles")
+  rows, columns, shared = jax.tree.map(jnp.asarray, (rows, columns, shared))
   devices = 1 if axis_name is None else lax.axis_size(axis_name)
   if tile_size is None:
     few = _length(rows) * _length(columns) * devices <= 2**22
@@ -148,17 +149,17 @@ def _tiled_forward(terms, plan, rows, columns, shared):
   by_row = start(shapes.log_sums, shapes.sums, row_tiles)
   by_column = start(shapes.column_log_sums, shapes.column_sums, column_tiles)
 
-  def visit(state, pair, both=False):
-    (by_row, (columns, by_column)), (i, j) = state, pair
+  def visit(state, columns, pair):
+    (by_row, by_column), (i, j) = state, pair
     out = evaluate(_at(row_tiles, i), _at(columns, j), shared)
     by_row = _absorb(by_row, i, out.log_sums, out.sums, 1)
-    if both:
-      by_row = _absorb(by_row, j, out.log_sums, out.sums, 0)
+    if plan.symmetric:  # the tile on the other side of the diagonal
+      other = _absorb(by_row, j, out.log_sums, out.sums, 0)
+      by_row = jax.tree.map(lambda x, y: jnp.where(i == j, x, y), by_row, other)
     by_column = _absorb(by_column, j, out.column_log_sums, out.column_sums, 0)
-    return by_row, (columns, by_column)
+    return by_row, by_column
 
-  state = by_row, (column_tiles, by_column)
-  by_row, (_, by_column) = _tour(plan, visit, state, _length(row_tiles), _length(column_tiles))
+  by_row, by_column = _tour(plan, visit, (by_row, by_column), row_tiles, column_tiles)
 
   def finish(state, of):
     logs, sums = state
@@ -176,7 +177,7 @@ def _tiled_backward(terms, plan, saved, cotangents):
   row_tiles, column_tiles, evaluate = _deal_out(terms, plan, rows, columns)
 
   def weights(logs, log_cotangents, cotangents, tiles):
-    count = _length(tiles)
+    count = _count(tiles)
     # Terms that were left out have weight exp(-inf), also where nothing else was there.
     logs = tuple(jnp.where(jnp.isfinite(x), x, 0) for x in logs)
     return _deal((logs, log_cotangents, cotangents), count)
@@ -197,31 +198,32 @@ def _tiled_backward(terms, plan, saved, cotangents):
       tuple(jnp.broadcast_to(g, a.shape) for a, g in zip(sums, cotangents, strict=True)),
     )
 
-  def visit(state, pair, both=False):
-    ((d_rows, d_shared), (columns, by_column, d_columns)), (i, j) = state, pair
-    row, column = _at(row_tiles, i), _at(columns, j)
-    parts = row, column, shared
+  def visit(state, columns, pair):
+    ((d_rows, d_row_tile, d_shared), (by_column, d_columns)), (i, j) = state, pair
+    parts = _at(row_tiles, i), _at(columns, j), shared
     out, pull = jax.vjp(lambda f: evaluate(*_merge(f, parts)), _floats(parts))
     of_rows = spread(by_row, i, out.log_sums, out.sums, 1)
-    if both:
-      more = spread(by_row, j, out.log_sums, out.sums, 0)
-      of_rows = jax.tree.map(jnp.add, of_rows, more)
+    if plan.symmetric:
+      other = spread(by_row, j, out.log_sums, out.sums, 0)
+      of_rows = jax.tree.map(lambda x, y: x + jnp.where(i == j, 0, y), of_rows, other)
     of_columns = spread(by_column, j, out.column_log_sums, out.column_sums, 0)
     ((d_row, d_column, d_more),) = pull(PairSums(*of_rows, *of_columns))
-    d_rows, d_shared = _add_at(d_rows, i, d_row), jax.tree.map(jnp.add, d_shared, d_more)
-    if plan.symmetric:  # one sum for both roles, since rows and columns are the same
-      d_rows = _add_at(d_rows, j, d_column)
+    d_shared = _add(d_shared, d_more)
+    # A row tile's gradient is gathered apart until its last column: the compiler then writes each
+    # step's result in place, where two writes into one array would have it copy the whole.
+    d_row_tile = _add(d_row_tile, d_row)
+    last = i == j if plan.symmetric else j == _count(columns) - 1
+    done = jax.tree.map(lambda x: jnp.where(last, x, 0), d_row_tile)
+    d_row_tile = jax.tree.map(lambda x: jnp.where(last, 0, x), d_row_tile)
+    if plan.symmetric:  # one array for both roles, since rows and columns are the same
+      d_rows = _add_at(d_rows, j, _add(d_column, done))
     else:
-      d_columns = _add_at(d_columns, j, d_column)
-    return (d_rows, d_shared), (columns, by_column, d_columns)
+      d_rows, d_columns = _add_at(d_rows, i, done), _add_at(d_columns, j, d_column)
+    return (d_rows, d_row_tile, d_shared), (by_column, d_columns)
 
-  zeros = _zeros((_floats(row_tiles), _floats(column_tiles), _floats(shared)))
-  d_rows, d_columns, d_shared = zeros
-  if plan.symmetric:
-    d_columns = None
-  state = (d_rows, d_shared), (column_tiles, by_column, d_columns)
-  state = _tour(plan, visit, state, _length(row_tiles), _length(column_tiles))
-  (d_rows, d_shared), (_, _, d_columns) = state
+  d_rows, d_columns, d_shared = _zeros(_floats((row_tiles, column_tiles, shared)))
+  state = (d_rows, _at(d_rows, 0), d_shared), (by_column, None if plan.symmetric else d_columns)
+  (d_rows, _, d_shared), (_, d_columns) = _tour(plan, visit, state, row_tiles, column_tiles)
   d_rows = jax.tree.map(lambda x: _collect(x, rows), d_rows[0])
   if plan.symmetric:
     return d_rows, _zeros(_floats(columns)), d_shared
@@ -231,32 +233,31 @@ def _tiled_backward(terms, plan, saved, cotangents):
 _tiled.defvjp(_tiled_forward, _tiled_backward)
 
 
-def _tour(plan, visit, state, row_count, column_count):
+def _tour(plan, visit, state, row_tiles, column_tiles):
   """Visits every pair of tiles. The state is what stays and, around a ring, what travels on."""
 
-  def walk(state, pairs, **options):
-    if not pairs:
-      return state
-    pairs = np.array(pairs, np.int32)
-    return lax.scan(lambda s, pair: (visit(s, pair, **options), None), state, pairs)[0]
+  def walk(state, columns, pairs):
+    step = lambda state, pair: (visit(state, columns, pair), None)
+    return lax.scan(step, state, np.array(pairs, np.int32))[0]
 
-  state = _vary(state, state)  # a loop's carry has to start as it ends
-  if plan.symmetric:
-    count = range(row_count)
-    state = walk(state, [(i, i) for i in count])
-    return walk(state, [(i, j) for i in count for j in count if i < j], both=True)
-
-  pairs = [(i, j) for i in range(row_count) for j in range(column_count)]
+  # A loop's carry has to start as it ends.
+  state, column_tiles = _vary((state, column_tiles), (state, row_tiles, column_tiles))
+  rows, columns = range(_count(row_tiles)), range(_count(column_tiles))
+  if plan.symmetric:  # above the diagonal, each row's tile on the diagonal last
+    return walk(state, column_tiles, [(i, j) for i in rows for j in (*rows[i + 1 :], i)])
+  pairs = [(i, j) for i in rows for j in columns]
   if plan.axis_name is None:
-    return walk(state, pairs)
+    return walk(state, column_tiles, pairs)
   devices = lax.axis_size(plan.axis_name)
   ring = [(i, (i + 1) % devices) for i in range(devices)]
 
-  def step(state, _):
-    stays, travels = walk(state, pairs)
-    return (stays, lax.ppermute(travels, plan.axis_name, ring)), None
+  def step(carry, _):
+    state, column_tiles = carry
+    stays, travels = walk(state, column_tiles, pairs)
+    travels, column_tiles = lax.ppermute((travels, column_tiles), plan.axis_name, ring)
+    return ((stays, travels), column_tiles), None
 
-  return lax.scan(step, state, length=devices)[0]
+  return lax.scan(step, (state, column_tiles), length=devices)[0][0]
 
 
 def _deal_out(terms, plan, rows, columns):
@@ -282,9 +283,10 @@ def _deal_out(terms, plan, rows, columns):
 
 
 def _deal(tree: Tree, count: int, fill: int | None = None) -> Tree:
-  """Deals rows out like cards, to ``[count, size, ...]``; the last row fills up what is missing.
+  """Deals rows out like cards, to ``[size, count, ...]``; the last row fills up what is missing.
 
-  So a batch that is sharded over a mesh stays where it is: every tile has rows of every device.
+  So a batch that is sharded over a mesh stays where it is, every tile having rows of every device,
+  and no copy of it is made.
   """
 
   def deal(x):
@@ -293,28 +295,35 @@ def _deal(tree: Tree, count: int, fill: int | None = None) -> Tree:
     if missing:
       rest = x[-1:] if fill is None else jnp.full_like(x[-1:], fill)
       x = jnp.concatenate([x, jnp.repeat(rest, missing, 0)])
-    return jnp.swapaxes(x.reshape(size, count, *x.shape[1:]), 0, 1)
+    return x.reshape(size, count, *x.shape[1:])
 
   return jax.tree.map(deal, tree)
 
 
 def _collect(x: jax.Array, tree: Tree) -> jax.Array:
   """Undoes `_deal`."""
-  x = jnp.swapaxes(x, 0, 1)
   return x.reshape(-1, *x.shape[2:])[: _length(tree)]
 
 
+def _count(tiles: Tree) -> int:
+  return jax.tree.leaves(tiles)[0].shape[1]
+
+
 def _at(tree: Tree, index) -> Tree:
-  return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, keepdims=False), tree)
+  return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 1, keepdims=False), tree)
 
 
 def _put(tree: Tree, index, values: Tree) -> Tree:
-  put = lambda x, value: lax.dynamic_update_index_in_dim(x, value, index, 0)
+  put = lambda x, value: lax.dynamic_update_index_in_dim(x, value, index, 1)
   return jax.tree.map(put, tree, values)
 
 
+def _add(tree: Tree, values: Tree) -> Tree:
+  return jax.tree.map(jnp.add, tree, values)
+
+
 def _add_at(tree: Tree, index, values: Tree) -> Tree:
-  return _put(tree, index, jax.tree.map(jnp.add, _at(tree, index), values))
+  return _put(tree, index, _add(_at(tree, index), values))
 
 
 def _absorb(state, index, logs, sums, axis):
