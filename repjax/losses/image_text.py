@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
-from repjax.losses.layout import row_index
+from repjax.losses.layout import batch_mean, row_index
 from repjax.losses.pairs import PairSums, pair_sums
 
 
@@ -16,6 +16,7 @@ def clip(
   text: jax.Array,
   *,
   temperature: float | jax.Array = 0.07,
+  label_smoothing: float = 0.0,
   where: jax.Array | None = None,
   tile_size: int | None = None,
   precision: lax.PrecisionLike = "highest",
@@ -34,6 +35,7 @@ def clip(
     image: ``[batch, dim]``; normalised inside.
     text: row-aligned with ``image``, ``[batch, dim]``.
     temperature: softmax temperature, > 0; may be learned.
+    label_smoothing: share of each target that is spread evenly over the batch, as in ALIGN.
     where: ``[batch]`` bool, pairs that take part; all if absent.
     tile_size: edge of the tiles in which logits are formed, 0 for one matrix; by size if absent.
     precision: of the products; ``"highest"`` is float32, ``"BF16_BF16_F32"`` faster.
@@ -48,11 +50,19 @@ def clip(
   References:
     Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
     <https://arxiv.org/abs/2103.00020>`_, 2021, figure 3.
+    Jia et al., `Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
+    Supervision <https://arxiv.org/abs/2102.05918>`_, 2021 (label smoothing).
   """
   rows, columns, positive = _aligned(image, text, temperature, where, axis_name)
   terms = functools.partial(_both_ways, precision=precision)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
-  loss = (sums.log_sums[0] + sums.column_log_sums[0]) / 2 - positive
+  target = positive
+  if label_smoothing:
+    # The mean of a row of logits is the logit of the mean.
+    means = (batch_mean(x["z"], axis_name, where=where)[None] for x in (columns, rows))
+    even = sum(jnp.sum(x["z"] * mean, -1) for x, mean in zip((rows, columns), means, strict=True))
+    target = (1 - label_smoothing) * positive + label_smoothing * even / 2
+  loss = (sums.log_sums[0] + sums.column_log_sums[0]) / 2 - target
   return loss if where is None else jnp.where(where, loss, 0)
 
 

@@ -483,6 +483,7 @@ def check_answer(file: str, name: str, ours: Callable) -> None:
   }
   inputs, gradients, value = part("input"), part("gradient"), stored[f"{name}/value"]
   floats, rest = split(inputs)
+  rest = {k: v.astype(np.int32) if v.dtype == np.int64 else v for k, v in rest.items()}
   run = jax.value_and_grad(lambda floats: ours(**floats, **rest))
   with jax.enable_x64(True):
     ours_64, grads_64 = jax.tree.map(

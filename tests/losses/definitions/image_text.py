@@ -11,8 +11,12 @@ def cosines(image, text):
   return image @ text.T
 
 
-def clip(image, text, temperature=0.07):
-  return unicl(image, text, np.arange(len(image)), temperature)
+def clip(image, text, temperature=0.07, label_smoothing=0.0):
+  s, n = cosines(image, text) / temperature, len(image)
+  target = (1 - label_smoothing) * np.eye(n) + label_smoothing / n
+  log_text = s - np.log(np.exp(s).sum(1, keepdims=True))
+  log_image = s - np.log(np.exp(s).sum(0, keepdims=True))
+  return -(target * log_text).sum(1) / 2 - (target * log_image).sum(0) / 2
 
 
 def siglip(image, text, temperature=0.1, bias=-10.0):
@@ -42,6 +46,7 @@ def learned(rng, dim):
 PAIR = normal("image", "text")
 CASES = [
   Case("clip", losses.clip, PAIR, clip),
+  Case("clip_smoothed", losses.clip, PAIR, clip, options={"label_smoothing": 0.1}),
   Case("siglip", losses.siglip, PAIR, siglip, options={"bias": -2.0}),
   Case("siglip_learned", losses.siglip, PAIR, siglip, learned),
   Case("unicl", losses.unicl, labelled("image", "text"), unicl),
