@@ -152,7 +152,9 @@ def bag_of_words(logits: jax.Array, tokens: jax.Array) -> jax.Array:
   """
   if jnp.ndim(logits) != 2 or jnp.ndim(tokens) != 2 or len(logits) != len(tokens):
     shapes = {"logits": jnp.shape(logits), "tokens": jnp.shape(tokens)}
-    raise ValueError(f"expected logits [batch, vocabulary] and tokens [batch, tokens], got {shapes}")
+    raise ValueError(
+      f"expected logits [batch, vocabulary] and tokens [batch, tokens], got {shapes}"
+    )
   batch, vocabulary = jnp.shape(logits)
   rows = jnp.broadcast_to(jnp.arange(batch)[:, None], jnp.shape(tokens))
   # Past the end, where a negative index would count from the end.

@@ -35,9 +35,7 @@ def masked_language_model(logits, labels, label_smoothing=0.0):
 def next_token(logits, tokens, mask=None, label_smoothing=0.0):
   out = []
   for i, text in enumerate(tokens):
-    asked = [
-      t for t in range(1, len(text)) if text[t] >= 0 and (mask is None or mask[i, t])
-    ]
+    asked = [t for t in range(1, len(text)) if text[t] >= 0 and (mask is None or mask[i, t])]
     out.append(mean([cross_entropy(logits[i, t - 1], text[t], label_smoothing) for t in asked]))
   return np.array(out)
 
