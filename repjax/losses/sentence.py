@@ -211,7 +211,7 @@ def margin_mse(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
   References:
     Hofstätter et al., `Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge
-    Distillation <https://arxiv.org/abs/2010.02666>`_, 2020, section 3.
+    Distillation <https://arxiv.org/abs/2010.02666>`_, 2020.
   """
   check_same_shape(2, student=student, teacher=teacher)
   if jnp.shape(student)[1] < 2:

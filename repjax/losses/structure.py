@@ -32,9 +32,9 @@ def structure_preservation(
 
   We follow the paper; its code passes the arguments of both divergences swapped, to the sum of
   :math:`\operatorname{KL}(M \| P)` in place of :math:`\operatorname{KL}(P \| M)`, where M is the
-  mean of both. The code takes the mean of the images' and the texts' losses, weighs it by 10 and adds
-  it to CLIP's loss. No gradient reaches ``original``. Levels above 1 hold matrices of the whole
-  batch squared on every device.
+  mean of both. It adds ten times the mean of the images' and the texts' losses to CLIP's. No
+  gradient reaches ``original``. Levels above 1 hold matrices of the whole batch squared on every
+  device.
 
   Args:
     aligned: what the projection makes of it, ``[batch, dim]``.
@@ -52,7 +52,7 @@ def structure_preservation(
 
   References:
     Gröger et al., `With Limited Data for Multimodal Alignment, Let the STRUCTURE Guide You
-    <https://arxiv.org/abs/2506.16895>`_, 2025, section 3.
+    <https://arxiv.org/abs/2506.16895>`_, 2025.
   """
   shapes = {"aligned": jnp.shape(aligned), "original": jnp.shape(original)}
   if any(len(shape) != 2 for shape in shapes.values()) or len(aligned) != len(original):
