@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from repjax.arrays import at_least_float32, masked_mean
 
@@ -25,10 +26,9 @@ def prefix_mask(prefix: int | jax.Array, length: int) -> jax.Array:
     Zhou et al., `Unified Vision-Language Pre-Training for Image Captioning and VQA
     <https://arxiv.org/abs/1909.11059>`_, 2019.
   """
-  position = jnp.arange(length)
-  causal = position[:, None] >= position[None, :]
-  within = position < jnp.asarray(prefix)[..., None]
-  return causal.reshape(*(1,) * (within.ndim - 1), length, length) | within[..., None, :]
+  shape = (*jnp.shape(prefix), length, length)
+  query, key = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - k) for k in (2, 1))
+  return (key <= query) | (key < jnp.asarray(prefix)[..., None, None])
 
 
 def masked_language_model(
