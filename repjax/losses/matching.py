@@ -24,13 +24,13 @@ def hard_negatives(
   .. math:: P(j \mid i) \propto \exp(\langle a_i, o_j\rangle / \tau), \quad j \notin P(i)
 
   The positives :math:`P(i)` are the row's own partner and those with its label. For images and
-  texts call it once each way, with keys of their own. Unlike the code of ALBEF and BLIP it adds no
-  small constant to the probabilities: the draw is made on logits, which do not underflow. What is
-  drawn for a row does not depend on how the batch is spread over devices.
+  texts call it once each way, with keys of their own. Unlike BLIP's code it adds no small constant
+  to the probabilities: the draw is made on logits, which do not underflow. What is drawn for a row
+  does not depend on how the batch is spread over devices.
 
   Args:
     key: random key, the same on all shards.
-    anchor: ``[batch, dim]``; normalised inside. No gradient.
+    anchor: ``[batch, dim]``; normalised inside.
     other: the partners, row-aligned with ``anchor``, ``[batch, dim]``; normalised inside.
     temperature: softmax temperature, > 0.
     labels: ``[batch]`` int, which image or caption a row shows; -1 is like nothing else.
@@ -49,7 +49,7 @@ def hard_negatives(
     Distillation <https://arxiv.org/abs/2107.07651>`_, 2021, section 3.2.
   """
   check_same_shape(2, anchor=anchor, other=other)
-  anchor, other = (l2_normalize(at_least_float32(lax.stop_gradient(x))) for x in (anchor, other))
+  anchor, other = (l2_normalize(at_least_float32(x)) for x in (anchor, other))
   row = {"index": row_index(len(anchor), axis_name), "other": other}
   row["keep"] = jnp.ones(len(anchor), bool) if where is None else where
   if labels is not None:
@@ -103,8 +103,8 @@ def image_text_matching(
   shapes = {"positive": jnp.shape(positive), "negatives": jnp.shape(negatives)}
   if jnp.ndim(positive) != 1 or jnp.shape(negatives)[:-1] != jnp.shape(positive):
     raise ValueError(f"expected positive [batch] and negatives [batch, n], got {shapes}")
-  if mask is None:
-    mask = jnp.ones(shapes["negatives"], bool)
+  mask = jnp.ones(shapes["negatives"], bool) if mask is None else mask
+  check_same_shape(2, negatives=negatives, mask=mask)
   wrong = jax.nn.softplus(at_least_float32(negatives))
   right = jax.nn.softplus(-at_least_float32(positive))
   total = right + jnp.sum(jnp.where(mask, wrong, 0), 1)

@@ -31,8 +31,8 @@ def mil_nce(
     \ell_i = -\log \frac{\sum_k e^{s_{iik} / \tau}}{\sum_k e^{s_{iik} / \tau}
       + \sum_{j \neq i} \sum_k \big( e^{s_{ijk} / \tau} + e^{s_{jik} / \tau} \big)}
 
-  We follow the paper, as UniVL does; the code of the paper's authors counts the positives twice
-  below the line, which gives :math:`\log(1 + e^{\ell_i})`.
+  We follow the paper, which counts the positives once below the line, as UniVL's code does; the
+  code of the paper's authors counts them twice, which gives :math:`\log(1 + e^{\ell_i})`.
 
   Args:
     clip: ``[batch, dim]``.

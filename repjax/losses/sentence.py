@@ -134,8 +134,8 @@ def guided_info_nce(
       e(q_i, k_j) + e(q_i, q_j) + e(k_i, k_j) \big)}, \quad
     e(x, y) = \exp(s(x, y) / \tau) \, [\, g(x, y) \leq g(q_i, k_i) - m \,]
 
-  GISTEmbed's loss, in the form of Sentence Transformers. There a row's query and key are dropped as
-  their own negatives by the guide, here always. No gradient reaches the guide.
+  GISTEmbed's loss, in the form of Sentence Transformers. There the guide has to keep a sentence
+  from being its own negative; here it never is one. No gradient reaches the guide.
 
   Args:
     query: ``[batch, dim]``; normalised inside.

@@ -112,9 +112,7 @@ def test_alignment_does_not_see_padding():
 
 def test_alignment_runs_in_a_shard_map():
   mesh = make_mesh("data:3", devices=jax.devices()[:3])
-  run = lambda *x: jax.value_and_grad(lambda w: jnp.sum(matching.word_region_alignment(w, x[1])))(
-    x[0]
-  )[1]
+  run = jax.grad(lambda words, regions: jnp.sum(matching.word_region_alignment(words, regions)))
   shard = jax.shard_map(run, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
   np.testing.assert_allclose(shard(WORDS, REGIONS), run(WORDS, REGIONS), rtol=1e-5, atol=1e-7)
 
@@ -137,6 +135,10 @@ def test_soft_labels_that_are_predicted_cost_nothing():
   [
     (lambda: matching.hard_negatives(KEY, IMAGES, TEXTS[:4]), r"\(8, 6\).*\(4, 6\)"),
     (lambda: matching.image_text_matching(np.ones(4), np.ones(4)), r"\(4,\).*\(4,\)"),
+    (
+      lambda: matching.image_text_matching(IMAGES[:, 0], TEXTS, mask=WHERE[:, None]),
+      r"\(8, 6\).*\(8, 1\)",
+    ),
     (lambda: matching.word_region_alignment(WORDS, REGIONS[..., :2]), r"\(3, 5, 4\).*\(3, 5, 2\)"),
     (
       lambda: matching.word_region_alignment(WORDS, REGIONS, word_mask=np.ones((3, 4), bool)),
