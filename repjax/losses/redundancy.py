@@ -91,7 +91,7 @@ def w_mse(
 
   References:
     Ermolov et al., `Whitening for Self-Supervised Representation Learning
-    <https://arxiv.org/abs/2007.06346>`_, 2020, section 3.
+    <https://arxiv.org/abs/2007.06346>`_, 2020.
   """
   check_same_shape(2, z_1=z_1, z_2=z_2)
   w_1, w_2 = (l2_normalize(_whitened(z, eps, where, axis_name)) for z in (z_1, z_2))

@@ -118,7 +118,7 @@ def vicregl(
 
   References:
     Bardes et al., `VICRegL: Self-Supervised Learning of Local Visual Features
-    <https://arxiv.org/abs/2210.01571>`_, 2022, section 3.
+    <https://arxiv.org/abs/2210.01571>`_, 2022.
   """
   check_same_shape(2, z_1=z_1, z_2=z_2)
   for features, grid in ((map_1, grid_1), (map_2, grid_2)):

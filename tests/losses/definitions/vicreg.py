@@ -45,9 +45,7 @@ def matched(map_1, map_2, place_1, place_2, count):
   return np.array(first), np.array(second)
 
 
-def vicregl(
-  z_1, z_2, map_1, map_2, grid_1, grid_2, alpha=0.75, num_matches=(20, 4), fixed=None
-):
+def vicregl(z_1, z_2, map_1, map_2, grid_1, grid_2, alpha=0.75, num_matches=(20, 4), fixed=None):
   total = 0.0
   # What is nearest changes by jumps, between which it stays.
   for place_1, place_2 in ((fixed["map_1"], fixed["map_2"]), (grid_1, grid_2)):
