@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import check_same_shape, l2_normalize
+from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
 from repjax.losses.layout import batch_sum
 from repjax.losses.moments import centered, products, taking_part
 
@@ -148,7 +148,8 @@ def tico(
   z_1, z_2 = l2_normalize(z_1), l2_normalize(z_2)
   fixed = lax.stop_gradient(z_1)
   new = products(fixed, fixed, axis_name, precision=precision) / jnp.maximum(count, 1)
-  covariance = decay * lax.stop_gradient(covariance) + (1 - decay) * new
+  past = at_least_float32(lax.stop_gradient(covariance))
+  covariance = decay * past + (1 - decay) * new
   contrast = jnp.sum(jnp.matmul(z_1, covariance, precision=precision) * z_1, -1)
   loss = 1 - jnp.sum(z_1 * z_2, -1) + contrast_weight * contrast
   return loss if where is None else jnp.where(where, loss, 0), covariance

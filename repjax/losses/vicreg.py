@@ -69,7 +69,7 @@ def vicregl(
   grid_2: jax.Array,
   *,
   alpha: float | jax.Array = 0.75,
-  num_matches: tuple[int, int] = (20, 4),
+  num_matches: tuple[int, ...] = (20, 4),
   invariance_weight: float | jax.Array = 25.0,
   variance_weight: float | jax.Array = 25.0,
   covariance_weight: float | jax.Array = 1.0,
@@ -81,16 +81,16 @@ def vicregl(
   r"""`vicreg` of two views and of those of their local features that match.
 
   .. math::
-    \ell = \alpha\, \ell(Z, Z')
-      + \frac{1 - \alpha}{2} \sum_{d} \bigl(\ell(M_d) + \ell(M'_d)\bigr)
+    \ell = \alpha\, \ell(Z, Z') + \frac{1 - \alpha}{4} \sum_{d} \sum_{m}
+      \bigl(\ell(M_{d,m}) + \ell(M'_{d,m})\bigr)
 
   Each local feature has a nearest one in the other view, by features or by place (the sum over
-  d); :math:`M_d` holds the closest pairs that start from the first view, :math:`M'_d` those that
-  start from the second. All :math:`\ell` are `vicreg` with half the weight of covariances, as in
-  the authors' code. The moments of matches are taken over the batch, match by match, of which the
-  closest comes first, as in lightly; the authors' code keeps their order in the map. As in both,
-  ``num_matches`` counts those that start from the first and the second view, while the paper
-  counts by the size of the crop. With small crops, average over pairs of views.
+  d); :math:`M_{d,m}` holds the m closest of the pairs that start from the first view,
+  :math:`M'_{d,m}` of those that start from the second. All :math:`\ell` are `vicreg` with half the
+  weight of covariances. Both numbers of matches serve in both directions, as in the authors' code
+  and lightly; in the paper they are for large and small crops. The moments of matches are taken
+  over the batch, match by match, of which the closest comes first, as in lightly; the authors'
+  code keeps their order in the map. With small crops, average over pairs of views.
 
   Args:
     z_1: pooled first view, ``[batch, dim]``.
@@ -100,8 +100,7 @@ def vicregl(
     grid_1: where in the image they are, ``[batch, tokens_1, 2]``.
     grid_2: the same for the second view, ``[batch, tokens_2, 2]``.
     alpha: weight of the pooled views, from 0 to 1.
-    num_matches: pairs kept that start from the first and from the second view; all if there are
-      fewer.
+    num_matches: how many pairs are kept, m above; all if there are fewer.
     invariance_weight: of the distance of views.
     variance_weight: of what standard deviations lack to 1.
     covariance_weight: of what dimensions have in common.
@@ -131,9 +130,10 @@ def vicregl(
   grid_1, grid_2 = (lax.stop_gradient(at_least_float32(x)) for x in (grid_1, grid_2))
   local = 0.0
   for distances in (_between_features(map_1, map_2), _between_places(grid_1, grid_2)):
-    from_1 = _closest(map_1, map_2, distances, num_matches[0])
-    from_2 = _closest(map_2, map_1, distances.swapaxes(1, 2), num_matches[1])
-    local += (_vicreg(*from_1, *options) + _vicreg(*from_2, *options)) / 2
+    for x, y, d in ((map_1, map_2, distances), (map_2, map_1, distances.swapaxes(1, 2))):
+      each = _vicreg(*_closest(x, y, d, max(num_matches)), *options)
+      local += sum(jnp.mean(each[:count]) for count in num_matches)
+  local /= 2 * len(num_matches)
   return alpha * _vicreg(z_1, z_2, *options) + (1 - alpha) * local
 
 
@@ -211,7 +211,7 @@ def sie(
 
 
 def _vicreg(z_1, z_2, weights, where, axis_name, eps, precision) -> jax.Array:
-  """Of ``[batch, ..., dim]``, with moments over the batch alone."""
+  """Of ``[batch, ..., dim]``, for each of what stands between."""
   invariance = _squared_error(z_1, z_2, where, axis_name)
   moments = (_moments(z, where, axis_name, eps, precision) for z in (z_1, z_2))
   (variance_1, covariance_1), (variance_2, covariance_2) = moments
@@ -224,11 +224,11 @@ def _vicreg(z_1, z_2, weights, where, axis_name, eps, precision) -> jax.Array:
 
 
 def _squared_error(x, y, where, axis_name) -> jax.Array:
-  """Mean over the entries of the rows that take part; 0 where none does."""
+  """Mean over dimensions and the rows that take part; 0 where none does."""
   difference = at_least_float32(x) - at_least_float32(y)
   difference, count = taking_part(difference, where, axis_name)
-  total = batch_sum(jnp.sum(jnp.square(difference)), axis_name)
-  return total / (jnp.maximum(count, 1) * difference[0].size)
+  total = batch_sum(jnp.sum(jnp.mean(jnp.square(difference), -1), 0), axis_name)
+  return total / jnp.maximum(count, 1)
 
 
 def _moments(z, where, axis_name, eps, precision) -> tuple[jax.Array, jax.Array]:
@@ -236,10 +236,10 @@ def _moments(z, where, axis_name, eps, precision) -> tuple[jax.Array, jax.Array]
   z, count = centered(z, where, axis_name)
   degrees = jnp.maximum(count - 1, 1)
   variance = batch_sum(jnp.sum(jnp.square(z), 0), axis_name) / degrees
-  lack = jnp.mean(jax.nn.relu(1 - jnp.sqrt(variance + eps)))
+  lack = jnp.mean(jax.nn.relu(1 - jnp.sqrt(variance + eps)), -1)
   covariance = products(z, z, axis_name, precision=precision) / degrees
   own = jnp.broadcast_to(jnp.eye(z.shape[-1], dtype=bool), covariance.shape)
-  common = jnp.sum(jnp.square(jnp.where(own, 0, covariance))) / variance.size
+  common = jnp.sum(jnp.square(jnp.where(own, 0, covariance)), (-2, -1)) / z.shape[-1]
   return jnp.where(count > 0, lack, 0), common
 
 

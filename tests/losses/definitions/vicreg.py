@@ -49,12 +49,13 @@ def vicregl(z_1, z_2, map_1, map_2, grid_1, grid_2, alpha=0.75, num_matches=(20,
   total = 0.0
   # What is nearest changes by jumps, between which it stays.
   for place_1, place_2 in ((fixed["map_1"], fixed["map_2"]), (grid_1, grid_2)):
-    for x, y in (
-      matched(map_1, map_2, place_1, place_2, num_matches[0]),
-      matched(map_2, map_1, place_2, place_1, num_matches[1]),
-    ):
-      each = [vicreg(x[:, k], y[:, k], covariance_weight=0.5) for k in range(x.shape[1])]
-      total += np.mean(each) / 2
+    for count in num_matches:
+      for x, y in (
+        matched(map_1, map_2, place_1, place_2, count),
+        matched(map_2, map_1, place_2, place_1, count),
+      ):
+        each = [vicreg(x[:, k], y[:, k], covariance_weight=0.5) for k in range(x.shape[1])]
+        total += np.mean(each) / 4
   return alpha * vicreg(z_1, z_2, covariance_weight=0.5) + (1 - alpha) * total
 
 
