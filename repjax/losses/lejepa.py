@@ -159,15 +159,17 @@ def lejepa(
     The loss, a float32 scalar, >= 0; 0 where nothing takes part.
 
   Raises:
-    ValueError: if ``z`` is not rank 3 or has fewer views than ``global_views``.
+    ValueError: if ``z`` is not rank 3 or does not have so many global views.
 
   References:
     Balestriero and LeCun, `LeJEPA: Provable and Scalable Self-Supervised Learning Without the
     Heuristics <https://arxiv.org/abs/2511.08544>`_, 2025; we follow the `authors' code
     <https://github.com/rbalestr-lab/lejepa>`_.
   """
-  if z.ndim != 3 or not 0 < (global_views or 1) <= z.shape[1]:
-    raise ValueError(f"expected [batch, views, dim], {global_views} views global, got {z.shape}")
+  if z.ndim != 3:
+    raise ValueError(f"expected [batch, views, dim], got {z.shape}; stack the views on axis 1")
+  if global_views is not None and not 0 < global_views <= z.shape[1]:
+    raise ValueError(f"global_views={global_views} of {z.shape[1]} views; give 1 to all of them")
   z = at_least_float32(z)
   if where is not None:
     z = jnp.where(where[:, None, None], z, 0)

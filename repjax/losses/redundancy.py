@@ -25,9 +25,9 @@ def barlow_twins(
     \ell = \sum_i (1 - C_{ii})^2 + \lambda \sum_i \sum_{j \neq i} C_{ij}^2, \qquad
     C_{ij} = \frac{1}{n} \sum_b \hat z_{b,i} \hat z'_{b,j}
 
-  Each dimension is standardised over the batch first, with the biased variance, as the batch
-  normalisation in the authors' code does. That code multiplies the loss by 0.024, solo-learn by
-  0.025, lightly by nothing, as here.
+  Each dimension is standardised over the batch first, with the biased variance, as by the batch
+  normalisation of the authors' code. Earlier versions of that code multiply the loss by 0.024,
+  solo-learn multiplies it by 0.025, lightly by nothing, as here.
 
   Args:
     z_1: first view, ``[batch, dim]``.
@@ -124,7 +124,7 @@ def tico(
     z_2: second view, ``[batch, dim]``, row-aligned with ``z_1``; normalised inside.
     covariance: what the last call returned, ``[dim, dim]``, the same on all shards.
     decay: :math:`\beta`, how much of the last covariance stays.
-    contrast_weight: :math:`\rho`, of the second term; lightly's default was 20 before it was 8.
+    contrast_weight: :math:`\rho`, of the second term.
     where: ``[batch]`` bool, pairs that take part; all if absent.
     precision: of the products; ``"highest"`` is float32, ``"BF16_BF16_F32"`` faster.
     axis_name: mapped axis that holds the other shards, if any.

@@ -78,7 +78,7 @@ def mmcr(
     C_i = \frac{1}{k} \sum_v Z_{iv}
 
   with the nuclear norm, the sum of singular values, and rows of unit length. Views that agree have
-  long centroids, so that the first term alone does; the paper trains without the second.
+  long centroids, so that the first term alone, which is the paper's objective, does.
   lightly's :math:`\lambda` is 0.005 and it leaves normalising to the caller. Singular values that
   are 0 up to rounding carry no gradient.
 
@@ -124,9 +124,8 @@ def frossl(
       + \lambda \frac{k}{n} \sum_v \lVert \hat Z_v - \bar Z \rVert_F^2
 
   for k views whose columns, dimensions over the batch, have unit length, and their mean
-  :math:`\bar Z`. Lengths and weights are those that the first author's implementations in lightly
-  and solo-learn have; the code of the paper scales rows to length :math:`\sqrt d` and averages the
-  second term over entries.
+  :math:`\bar Z`. Lengths and weights are those of lightly and solo-learn; the authors' repository
+  scales rows to length :math:`\sqrt d` and averages the second term over entries.
 
   Args:
     z: two or more views of each example, ``[batch, views, dim]``; normalised inside.
@@ -181,8 +180,8 @@ def emp_ssl(
   lowers the coding rate.
 
   Args:
-    z: views of each example, of which the paper takes 20 to 200, ``[batch, views, dim]``;
-      normalised inside, as the authors' projector does.
+    z: views of each example, 100 in the authors' code, ``[batch, views, dim]``; normalised
+      inside, as their projector does.
     invariance_weight: :math:`\lambda`, of the cosines.
     eps: distortion up to which rows are coded, > 0.
     where: ``[batch]`` bool, examples that take part; all if absent.

@@ -120,10 +120,14 @@ def vicregl(
     <https://arxiv.org/abs/2210.01571>`_, 2022.
   """
   check_same_shape(2, z_1=z_1, z_2=z_2)
-  for features, grid in ((map_1, grid_1), (map_2, grid_2)):
-    if features.ndim != 3 or grid.shape != (len(z_1), features.shape[1], 2):
-      shapes = f"{jnp.shape(features)} and {jnp.shape(grid)}"
-      raise ValueError(f"expected [batch, tokens, dim] and [batch, tokens, 2], got {shapes}")
+  fits = lambda m, grid: m.ndim == 3 and grid.shape == (len(z_1), m.shape[1], 2)
+  if not fits(map_1, grid_1) or not fits(map_2, grid_2) or map_1[0, 0].shape != map_2[0, 0].shape:
+    shapes = {"map_1": map_1, "grid_1": grid_1, "map_2": map_2, "grid_2": grid_2}
+    shapes = {name: jnp.shape(x) for name, x in shapes.items()}
+    raise ValueError(
+      f"expected [batch, tokens, dim] maps and [batch, tokens, 2] grids of {len(z_1)} rows, "
+      f"got {shapes}"
+    )
   weights = invariance_weight, variance_weight, covariance_weight / 2
   options = weights, where, axis_name, eps, precision
   map_1, map_2 = at_least_float32(map_1), at_least_float32(map_2)
@@ -195,6 +199,9 @@ def sie(
   check_same_shape(
     2, equivariant_1=equivariant_1, equivariant_2=equivariant_2, prediction=prediction
   )
+  if len(invariant_1) != len(equivariant_1):
+    rows = f"{len(invariant_1)} and {len(equivariant_1)}"
+    raise ValueError(f"expected parts of the same examples, got {rows} rows")
   z_1 = jnp.concatenate([invariant_1, equivariant_1], -1)
   z_2 = jnp.concatenate([invariant_2, equivariant_2], -1)
   invariance = _squared_error(invariant_1, invariant_2, where, axis_name)

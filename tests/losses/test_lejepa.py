@@ -74,7 +74,7 @@ def test_lejepa_without_sigreg_is_the_variance_of_views():
 def test_errors_name_the_shape():
   with pytest.raises(ValueError, match=r"\(5,\)"):
     few(np.ones(5))
-  with pytest.raises(ValueError, match="4 views global"):
+  with pytest.raises(ValueError, match="global_views=4 of 3 views"):
     lejepa.lejepa(np.ones((5, 3, 2)), KEY, global_views=4)
   with pytest.raises(ValueError, match="two knots"):
     lejepa.epps_pulley(np.ones((5, 2)), knots=1)
