@@ -120,8 +120,10 @@ def vicregl(
     <https://arxiv.org/abs/2210.01571>`_, 2022.
   """
   check_same_shape(2, z_1=z_1, z_2=z_2)
-  fits = lambda m, grid: m.ndim == 3 and grid.shape == (len(z_1), m.shape[1], 2)
-  if not fits(map_1, grid_1) or not fits(map_2, grid_2) or map_1[0, 0].shape != map_2[0, 0].shape:
+  of_batch = lambda m: m.ndim == 3 and len(m) == len(z_1)
+  fits = of_batch(map_1) and of_batch(map_2) and map_1.shape[2] == map_2.shape[2]
+  places = ((grid_1, map_1), (grid_2, map_2))
+  if not fits or any(grid.shape != (*m.shape[:2], 2) for grid, m in places):
     shapes = {"map_1": map_1, "grid_1": grid_1, "map_2": map_2, "grid_2": grid_2}
     shapes = {name: jnp.shape(x) for name, x in shapes.items()}
     raise ValueError(
@@ -165,9 +167,9 @@ def sie(
     Z = [I, E]
 
   with v and c as in `vicreg`. :math:`\hat E` predicts the second view's equivariant part from the
-  first one's and the transformation between them; that it varies keeps the predictor from
-  ignoring the transformation. Gradients reach both sides of both errors. Weights are those of the
-  authors' command, whose ``--equi-factor`` of 0.45 multiplies its ``--sim-coeff`` of 10.
+  first one's and the transformation between them; its variance keeps the predictor from
+  collapsing. Gradients reach both sides of both errors. Weights are those of the authors' command,
+  whose ``--equi-factor`` of 0.45 multiplies its ``--sim-coeff`` of 10.
 
   Args:
     invariant_1: first view's part that is to stay the same, ``[batch, invariant_dim]``.

@@ -84,7 +84,7 @@ def test_sie_without_an_equivariant_error_is_vicreg_of_both_parts():
   np.testing.assert_allclose(loss, ours.vicreg(x_1, x_2, **weights), rtol=1e-5)
 
 
-def test_sie_punishes_a_prediction_that_ignores_its_input():
+def test_sie_punishes_a_prediction_that_does_not_vary():
   z = 2 * CUBE
   parts = z[:, :2], z[:, :2], z[:, 2:], z[:, 2:]
   options = {"equivariance_weight": 0.0}
