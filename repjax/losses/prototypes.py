@@ -258,8 +258,8 @@ def obow_targets(
     Gidaris et al., `OBoW: Online Bag-of-Visual-Words Generation for Self-Supervised Learning
     <https://arxiv.org/abs/2012.11552>`_, 2020, section 3.
   """
-  codes = jax.nn.softmax(-inverse_delta * _word_distances(features, vocabulary) / distance, -1)
-  bag = jnp.max(codes, 1)
+  _, similarities = _compared_with_words(features, vocabulary)
+  bag = jnp.max(jax.nn.softmax(inverse_delta / distance * similarities, -1), 1)
   return bag / jnp.sum(bag, -1, keepdims=True)
 
 
@@ -297,7 +297,8 @@ def update_word_distance(
     Gidaris et al., `OBoW: Online Bag-of-Visual-Words Generation for Self-Supervised Learning
     <https://arxiv.org/abs/2012.11552>`_, 2020, section 3.
   """
-  nearest = jnp.mean(jnp.min(_word_distances(features, vocabulary), -1), -1)
+  lengths, similarities = _compared_with_words(features, vocabulary)
+  nearest = jnp.mean(jnp.maximum(lengths - jnp.max(similarities, -1), 0), -1)
   if where is None:
     where = jnp.ones(len(nearest), bool)
   some = batch_sum(jnp.sum(where), axis_name) > 0
@@ -305,12 +306,15 @@ def update_word_distance(
   return lax.stop_gradient(jnp.where(some, moved, distance))
 
 
-def _word_distances(features, vocabulary) -> jax.Array:
-  """Squared distances, ``[batch, locations, words]``, without gradient."""
+def _compared_with_words(features, vocabulary) -> tuple[jax.Array, jax.Array]:
+  """Squared lengths of features, and what to subtract from them to get squared distances.
+
+  That is ``[batch, locations]`` and ``[batch, locations, words]``, without gradient. Apart, they
+  lose no digits where features are long and near to one another.
+  """
   shapes = {"features": jnp.shape(features), "vocabulary": jnp.shape(vocabulary)}
   if [len(x) for x in shapes.values()] != [3, 2] or len({x[-1] for x in shapes.values()}) > 1:
     raise ValueError(f"expected [batch, locations, dim] and [words, dim], got {shapes}")
   features, vocabulary = (lax.stop_gradient(at_least_float32(x)) for x in (features, vocabulary))
   products = jnp.einsum("bud,kd->buk", features, vocabulary, precision="highest")
-  lengths = jnp.sum(features**2, -1)[..., None] + jnp.sum(vocabulary**2, -1)[None, None]
-  return jnp.maximum(lengths - 2 * products, 0)
+  return jnp.sum(features**2, -1), 2 * products - jnp.sum(vocabulary**2, -1)[None, None]

@@ -62,14 +62,16 @@ def sinkhorn(
     logits = jnp.where(where[:, None], logits, 0)
     counted = jnp.where(where[:, None], logits, -jnp.inf)
 
-  def scale(of_row):
-    of_column = _log_sum(counted - of_row[:, None], 0, axis_name)
-    return of_column, _log_sum(logits - of_column[None], 1)
+  def balanced(of_row):
+    return logits - _log_sum(counted - of_row[:, None], 0, axis_name)[None]
 
-  of_row = jnp.zeros_like(logits[:, 0])
-  of_row = lax.fori_loop(0, iterations - 1, lambda _, of_row: scale(of_row)[1], of_row)
-  of_column, of_row = scale(of_row)
-  assignments = jnp.exp(logits - of_column[None] - of_row[:, None])
+  of_row = lax.fori_loop(
+    0,
+    iterations - 1,
+    lambda _, of_row: _log_sum(balanced(of_row), 1),
+    jnp.zeros_like(logits[:, 0]),
+  )
+  assignments = jax.nn.softmax(balanced(of_row), -1)
   return assignments if where is None else jnp.where(where[:, None], assignments, 0)
 
 
