@@ -216,7 +216,8 @@ def elr(logits: jax.Array, targets: jax.Array) -> jax.Array:
   """
   check_same_shape(2, logits=logits, targets=targets)
   targets = lax.stop_gradient(at_least_float32(targets))
-  return jnp.log1p(-jnp.sum(_bounded(logits) * targets, -1))
+  agreement = jnp.sum(_bounded(logits) * targets, -1)
+  return jnp.log1p(-jnp.minimum(agreement, 1 - 1e-4))  # above only if targets sum to more than 1
 
 
 def elr_targets(

@@ -7,6 +7,7 @@ from jax import lax
 from repjax.arrays import at_least_float32, check_same_shape, masked_mean
 from repjax.losses.layout import batch_sum
 from repjax.losses.prototypes import swav
+from repjax.losses.spread import koleo
 
 
 def dino(
@@ -98,11 +99,81 @@ def ibot(
     <https://arxiv.org/abs/2111.07832>`_, 2021, section 3.
   """
   check_same_shape(3, student=student, teacher=teacher)
-  if jnp.shape(mask) != jnp.shape(student)[:2]:
-    raise ValueError(f"expected mask of shape {jnp.shape(student)[:2]}, got {jnp.shape(mask)}")
-  target = _sharpened(teacher, center, teacher_temperature)
-  log_p = jax.nn.log_softmax(at_least_float32(student) / student_temperature, -1)
-  return masked_mean(-jnp.sum(target * log_p, -1), mask, axis=1)
+  assignments = _sharpened(teacher, center, teacher_temperature)
+  return _of_hidden(student, assignments, mask, student_temperature)
+
+
+def dinov2(
+  student: jax.Array,
+  assignments: jax.Array,
+  student_patches: jax.Array,
+  patch_assignments: jax.Array,
+  mask: jax.Array,
+  embeddings: jax.Array,
+  *,
+  student_temperature: float | jax.Array = 0.1,
+  dino_weight: float | jax.Array = 1.0,
+  ibot_weight: float | jax.Array = 1.0,
+  koleo_weight: float | jax.Array = 0.1,
+  where: jax.Array | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
+  r"""DINOv2: self-distillation of images and patches, and embeddings that keep apart.
+
+  .. math::
+    \ell = \lambda_1 \ell_{\text{DINO}} + \frac{\lambda_2}{G} \sum_{g=1}^{G} \ell_{\text{iBOT}, g}
+      + \lambda_3 \sum_{g=1}^{G} \ell_{\text{KoLeo}, g}
+
+  over G global crops, with `dino` of all crops, `ibot` of the global ones and `koleo` of the
+  student's class tokens. DINOv2's training weighs them so: a mean over pairs of crops, one over
+  global crops, and a sum. Its nearest neighbours are those on the same device, ours those in the
+  whole batch.
+
+  The teacher comes as assignments, so that either way of balancing it will do. The paper's are
+  those of `sinkhorn` of the logits of all global crops at once, with the teacher's temperature as
+  ``epsilon``, and of the logits of all hidden patches at once, with the mask as ``where``. No
+  gradient reaches assignments.
+
+  Args:
+    student: logits of class tokens of all crops, global ones first,
+      ``[views, batch, prototypes]``.
+    assignments: of the global crops by the teacher, ``[global_views, batch, prototypes]``.
+    student_patches: logits of patches of the masked global crops,
+      ``[global_views, batch, patches, patch_prototypes]``.
+    patch_assignments: of the same patches of whole crops by the teacher, same shape.
+    mask: what was hidden, ``[global_views, batch, patches]`` bool.
+    embeddings: the student's class tokens of the global crops before the head,
+      ``[global_views, batch, dim]``; normalised inside.
+    student_temperature: > 0.
+    dino_weight: :math:`\lambda_1`.
+    ibot_weight: :math:`\lambda_2`.
+    koleo_weight: :math:`\lambda_3`.
+    where: ``[batch]`` bool, images that take part; all if absent.
+    axis_name: mapped axis that holds the other shards, if any.
+
+  Returns:
+    Loss per image, ``[batch]`` float32, of any sign; 0 where ``where`` is false.
+
+  Raises:
+    ValueError: if the shapes do not match, or no two views differ.
+
+  References:
+    Oquab et al., `DINOv2: Learning Robust Visual Features without Supervision
+    <https://arxiv.org/abs/2304.07193>`_, 2023, section 4.
+  """
+  check_same_shape(4, student_patches=student_patches, patch_assignments=patch_assignments)
+  shapes = {
+    "assignments": jnp.shape(assignments),
+    "student_patches": jnp.shape(student_patches),
+    "embeddings": jnp.shape(embeddings),
+  }
+  if len({shape[:2] for shape in shapes.values()}) > 1 or jnp.ndim(embeddings) != 3:
+    raise ValueError(f"expected all to start with [global_views, batch], got {shapes}")
+  images = swav(student, assignments, temperature=student_temperature)
+  patches = _of_hidden(student_patches, patch_assignments, mask, student_temperature)
+  near = [koleo(z, where=where, axis_name=axis_name) for z in embeddings]
+  loss = dino_weight * images + ibot_weight * jnp.mean(patches, 0) + koleo_weight * sum(near)
+  return loss if where is None else jnp.where(where, loss, 0)
 
 
 def update_center(
@@ -159,6 +230,15 @@ def _sharpened(teacher, center, temperature) -> jax.Array:
   _check_center(center, teacher)
   center = jnp.expand_dims(center, tuple(range(teacher.ndim - 1)))
   return lax.stop_gradient(jax.nn.softmax((teacher - center) / temperature, -1))
+
+
+def _of_hidden(student, assignments, mask, temperature) -> jax.Array:
+  """Cross entropy of patches, mean over the hidden ones of each image."""
+  if jnp.shape(mask) != jnp.shape(student)[:-1]:
+    raise ValueError(f"expected mask of shape {jnp.shape(student)[:-1]}, got {jnp.shape(mask)}")
+  assignments = lax.stop_gradient(at_least_float32(assignments))
+  log_p = jax.nn.log_softmax(at_least_float32(student) / temperature, -1)
+  return masked_mean(-jnp.sum(assignments * log_p, -1), mask, axis=-1)
 
 
 def _check_center(center, teacher) -> None:

@@ -53,7 +53,7 @@ def msn(anchors, targets, prototypes, **options):
 
 def deepcluster(embeddings, prototypes, labels):
   cosines = functional.normalize(embeddings) @ functional.normalize(prototypes).T
-  return functional.cross_entropy(cosines / 0.1, labels)
+  return functional.cross_entropy(cosines / 0.1, labels.long())
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def main() -> None:
     clustered = {
       "embeddings": normal(batch, dim),
       "prototypes": normal(k, dim),
-      "labels": rng.integers(k, size=batch),
+      "labels": rng.integers(k, size=batch, dtype=np.int32),
     }
     answers.add(f"deepcluster_torch_{size}", deepcluster, **clustered)
   answers.write()

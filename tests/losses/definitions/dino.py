@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 import numpy as np
-from definitions.prototypes import batch_first, cross_entropy, softmax
+from definitions.contrastive import unit
+from definitions.prototypes import batch_first, cross_entropy, softmax, swav
 from harness import Case
 from jax import lax
 
@@ -30,6 +31,28 @@ def ibot(student, teacher, mask, center, student_temperature=0.1, teacher_temper
     ]
     out.append(np.mean(losses) if losses else 0)
   return np.array(out)
+
+
+def koleo(z, fixed):
+  """Of embeddings whose nearest neighbours do not change."""
+  z, out = unit(z), []
+  for i, x in enumerate(z):
+    apart = {j: np.linalg.norm(unit(fixed)[i] - unit(fixed)[j]) for j in range(len(z)) if j != i}
+    nearest = min(apart, key=apart.get, default=None)
+    out.append(0 if nearest is None else -np.log(np.linalg.norm(x - z[nearest]) + 1e-8))
+  return np.array(out)
+
+
+def dinov2(student, assignments, student_patches, patch_assignments, mask, embeddings, fixed):
+  """Arrays ``[batch, views, ...]``."""
+  loss = swav(student, assignments)
+  for g in range(mask.shape[1]):
+    hidden = zip(student_patches[:, g], patch_assignments[:, g], mask[:, g], strict=True)
+    for i, (s, q, m) in enumerate(hidden):
+      if m.any():
+        loss[i] += np.mean([cross_entropy(q[p], s[p] / 0.1) for p in np.flatnonzero(m)]) / 2
+    loss += 0.1 * koleo(embeddings[:, g], fixed["embeddings"][:, g])
+  return loss
 
 
 def step(center, teacher, *, where=None, axis_name=None):
@@ -66,16 +89,40 @@ def draw_patches(rng, batch, dim):
   }
 
 
+def draw_all(rng, batch, dim):
+  assignments, patches = rng.dirichlet(np.ones(dim), (batch, 2)), (batch, 2, 3)
+  mask = rng.uniform(size=patches) < 0.5
+  mask[0] = False
+  return {
+    "student": 0.3 * rng.normal(size=(batch, 4, dim)),
+    "assignments": assignments,
+    "student_patches": 0.3 * rng.normal(size=(*patches, 4)),
+    "patch_assignments": rng.dirichlet(np.ones(4), patches),
+    "mask": mask,
+    "embeddings": rng.normal(size=(batch, 2, dim)),
+  }
+
+
 def draw_center(rng, dim):
   return {"center": 0.1 * rng.normal(size=dim)}
 
 
 DINO = batch_first(ours.dino, "student", "teacher")
-HELD = ("teacher", "center")
+DINOV2 = batch_first(
+  ours.dinov2,
+  "student",
+  "assignments",
+  "student_patches",
+  "patch_assignments",
+  "mask",
+  "embeddings",
+)
+HELD, ASSIGNED = ("teacher", "center"), ("assignments", "patch_assignments")
 WARM = {"student_temperature": 0.2, "teacher_temperature": 0.07}
 CASES = [
   Case("dino", DINO, draw_crops, dino, draw_center, stopped=HELD),
   Case("dino_warm", DINO, draw_crops, dino, draw_center, WARM, stopped=HELD),
   Case("ibot", ours.ibot, draw_patches, ibot, draw_center, stopped=HELD),
+  Case("dinov2", DINOV2, draw_all, dinov2, stopped=ASSIGNED),
   Case("dino_center", step, draw_teacher, defined_step, draw_center, stopped=HELD),
 ]
