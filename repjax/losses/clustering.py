@@ -148,7 +148,7 @@ def self_label(
   if where is not None:
     confident &= where
   chosen = (labels[:, None] == jnp.arange(weak.shape[1])[None]) & confident[:, None]
-  counts = batch_sum(jnp.sum(chosen, 0), axis_name)
+  counts = batch_sum(jnp.sum(chosen, 0, dtype=strong.dtype), axis_name)
   weights = jnp.where(confident, 1 / jnp.maximum(counts[labels], 1) if balance else 1, 0)
   loss = jnp.where(confident, _cross_entropy(strong, labels), 0)
   total, weight = batch_sum((jnp.sum(weights * loss), jnp.sum(weights)), axis_name)

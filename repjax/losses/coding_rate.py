@@ -116,9 +116,9 @@ def mlc(
 
   Every example is the centre of a cluster, of which :math:`\Gamma_{ji}` says how much i belongs to
   it: the doubly stochastic matrix next to the cosines of the cluster head's outputs, as `sinkhorn`
-  finds it. Rows are those of :math:`\Gamma`, which it scales last. Clusters in the end are those of
-  spectral clustering of it. Half of the paper's value, which leaves out the 1/2; ``epsilon``,
-  ``entropy_weight`` and ``iterations`` depend on the data and have no defaults there.
+  finds it. Its rows sum to 1 exactly, its columns after enough iterations. Clusters in the end are
+  those of spectral clustering of it. This is half of the paper's value, which leaves out the 1/2;
+  the defaults are ours and to be tuned.
 
   Args:
     z: embeddings by the feature head, ``[batch, dim]``; normalised inside.
@@ -130,7 +130,8 @@ def mlc(
     axis_name: mapped axis that holds the other shards, if any.
 
   Returns:
-    Scalar float32, <= 0, the same on all shards; 0 if nothing takes part.
+    Scalar float32, <= 0 where columns sum to 1 too, the same on all shards; 0 if nothing takes
+    part.
 
   Raises:
     ValueError: if the shapes do not match.

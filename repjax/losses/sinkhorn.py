@@ -30,7 +30,8 @@ def sinkhorn(
   ``sinkhorn_knopp_teacher``, where ``epsilon`` is the teacher's temperature.
 
   Those let no gradient through. Here it flows, as some losses need, and those that take
-  assignments stop it. To balance over a queue too, put its scores below those of the batch.
+  assignments stop it. To balance over a queue too, put its scores below those of the batch and
+  drop its rows after.
 
   Args:
     scores: similarities of examples and prototypes, ``[batch, prototypes]``; -inf forbids a pair.

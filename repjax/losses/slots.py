@@ -1,7 +1,6 @@
 """Losses over groups of pixels that share a learned prototype."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +12,9 @@ from repjax.losses.layout import batch_mean, batch_sum
 from repjax.losses.pairs import PairSums, pair_sums
 
 
-class Slots(NamedTuple):
-  """Pixels grouped by prototypes.
-
-  Attributes:
-    slots: mean feature of each group, ``[batch, slots, dim]``.
-    scores: cosines of pixels and prototypes, ``[batch, pixels, slots]``.
-    wins: ``[batch, slots]`` bool, groups that are the nearest of any pixel.
-  """
-
-  slots: jax.Array
-  scores: jax.Array
-  wins: jax.Array
-
-
 def group_pixels(
   features: jax.Array, prototypes: jax.Array, *, temperature: float | jax.Array = 0.07
-) -> Slots:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   r"""Groups pixels softly by their nearest prototype and pools each group.
 
   .. math::
@@ -44,7 +29,8 @@ def group_pixels(
     temperature: > 0.
 
   Returns:
-    `Slots`: ``[batch, slots, dim]``, ``[batch, pixels, slots]`` and ``[batch, slots]``.
+    Slots, ``[batch, slots, dim]`` float32; scores, the cosines, ``[batch, pixels, slots]``; and
+    wins, which slots are the nearest of any pixel, ``[batch, slots]`` bool.
 
   Raises:
     ValueError: if the shapes do not match.
@@ -62,7 +48,7 @@ def group_pixels(
   weights = jax.nn.softmax(scores / temperature, -1) + 1e-6
   slots = product("bpk,bpd->bkd", weights / jnp.sum(weights, 1, keepdims=True), features)
   nearest = jnp.argmax(scores, -1)[..., None] == jnp.arange(len(prototypes))[None, None]
-  return Slots(slots, scores, jnp.any(nearest, 1))
+  return slots, scores, jnp.any(nearest, 1)
 
 
 def slot_info_nce(

@@ -22,21 +22,19 @@ CENTER = 0.1 * normal(4, seed=3)
 
 def test_slots_of_equal_pixels_are_that_pixel():
   pixel = normal(6)
-  groups = group_pixels(np.broadcast_to(pixel, (2, 9, 6)), normal(4, 6, seed=1))
-  np.testing.assert_allclose(groups.slots, np.broadcast_to(pixel, (2, 4, 6)), rtol=1e-5)
-  np.testing.assert_array_equal(groups.wins.sum(1), 1)
+  slots, _, wins = group_pixels(np.broadcast_to(pixel, (2, 9, 6)), normal(4, 6, seed=1))
+  np.testing.assert_allclose(slots, np.broadcast_to(pixel, (2, 4, 6)), rtol=1e-5)
+  np.testing.assert_array_equal(wins.sum(1), 1)
 
 
 def test_pixels_on_prototypes_are_grouped_by_them():
   prototypes, owner = np.eye(4, 6, dtype=np.float32), np.array([[0, 0, 1, 3, 1, 0]])
   length = np.abs(normal(1, 6, 1)) + 1
   features = length * prototypes[owner]
-  groups = group_pixels(features, prototypes, temperature=0.01)
-  np.testing.assert_array_equal(groups.wins, [[True, True, False, True]])
+  slots, _, wins = group_pixels(features, prototypes, temperature=0.01)
+  np.testing.assert_array_equal(wins, [[True, True, False, True]])
   for k in (0, 1, 3):
-    np.testing.assert_allclose(
-      groups.slots[0, k], features[owner == k].mean(0), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(slots[0, k], features[owner == k].mean(0), rtol=1e-4, atol=1e-4)
 
 
 def test_where_all_slots_win_slot_info_nce_is_info_nce_of_slots():

@@ -34,9 +34,16 @@ def swav(scores, assignments, temperature=0.1):
 
 
 def pmsn(
-  anchors, targets, prototypes, prior=None, temperature=0.1, sharpening=0.25, iterations=3,
-  regularizer_weight=1.0, fixed=None,
-):  # fmt: skip
+  anchors,
+  targets,
+  prototypes,
+  prior=None,
+  temperature=0.1,
+  sharpening=0.25,
+  iterations=3,
+  regularizer_weight=1.0,
+  fixed=None,
+):
   k = len(prototypes)
   probabilities = lambda z, c: np.array([softmax(unit(c) @ x / temperature) for x in unit(z)])
   target = probabilities(fixed["targets"], fixed["prototypes"]) ** (1 / sharpening)

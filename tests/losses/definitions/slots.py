@@ -31,9 +31,16 @@ def slot_info_nce(query, key, query_wins, key_wins, temperature=0.2):
 
 
 def slotcon(
-  student_scores, teacher_scores, query, key, query_wins, key_wins, center, group_weight=0.5,
+  student_scores,
+  teacher_scores,
+  query,
+  key,
+  query_wins,
+  key_wins,
+  center,
+  group_weight=0.5,
   temperature=0.2,
-):  # fmt: skip
+):
   everywhere = np.ones(student_scores.shape[:2], bool)
   grouping = ibot(student_scores, teacher_scores, everywhere, center, 0.1, 0.07)
   contrast = slot_info_nce(query, key, query_wins, key_wins, temperature)
