@@ -30,6 +30,7 @@ from repjax.train.mesh import batch_sharding, make_mesh, replicated
 # Tests run their programs once, on a handful of numbers: compiling is all they cost.
 FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 BATCH, DIM = 16, 5  # of layouts and laws
+MASK = np.random.default_rng(4).permutation(BATCH) < 11  # rows that take part, in some of these
 SHAPES = ((1, 3), (7, 5), (12, 4))  # of definitions
 ORACLES = pathlib.Path(__file__).resolve().parents[1] / "oracles"
 Arrays = dict[str, np.ndarray]
@@ -178,13 +179,14 @@ def evaluate(case: Case, batch: Arrays, shared: Arrays, weight=None):
 
 
 @functools.cache
-def of_whole_batch(held: Held):
-  return evaluate(held.case, *draw(held.case))
+def of_whole_batch(held: Held, masked: bool):
+  batch, shared = draw(held.case)
+  return evaluate(held.case, batch | ({"where": MASK} if masked else {}), shared)
 
 
-def expected(case: Case):
+def expected(case: Case, masked: bool = False):
   """Value and gradients of the whole batch on one device."""
-  return of_whole_batch(Held(case))
+  return of_whole_batch(Held(case), masked and takes(case, "where"))
 
 
 def assert_close(ours, wanted, rtol=2e-5, atol=2e-6):
@@ -262,8 +264,10 @@ def check_definition(case: Case, shape: tuple[int, int]) -> None:
 # Layouts
 
 
-def _parts(case: Case):
+def _parts(case: Case, masked: bool = False):
   batch, shared = draw(case)
+  if masked and takes(case, "where"):
+    batch["where"] = MASK
   floats, rest = zip(split(batch), split(shared), strict=True)
   return floats, rest, weights(BATCH)
 
@@ -284,7 +288,7 @@ def pmapped(case: Case):
   """Each device takes the gradient of its own part, as a training step does."""
   deal = lambda x: x.reshape(8, -1, *x.shape[1:])
   copy = lambda x: np.stack([x] * 8)
-  floats, rest, weight = _parts(case)
+  floats, rest, weight = _parts(case, masked=True)
   lay = lambda parts: (jax.tree.map(deal, parts[0]), jax.tree.map(copy, parts[1]))
   value, grads = jax.pmap(with_gradient(case, axis_name="i"), axis_name="i")(
     lay(floats), lay(rest), deal(weight)
@@ -294,8 +298,8 @@ def pmapped(case: Case):
   return value, (join, jax.tree.map(lambda x: x.sum(0), grads[1]))
 
 
-def shard_mapped(case: Case, devices: int):
-  floats, rest, weight = _parts(case)
+def shard_mapped(case: Case, devices: int, masked: bool):
+  floats, rest, weight = _parts(case, masked)
   per_example = expected(case)[0].ndim > 0
 
   def shard(floats, rest, weight):
@@ -329,10 +333,16 @@ def partitioned(case: Case):
   return run(put(floats), put(rest), jax.device_put(weight, batch_sharding(mesh)))
 
 
+# Rows are left out in some, so that both ways are seen on devices with more and with fewer rows.
+MASKED = ("pmap", "shard_map_2", "shard_map_8")
 LAYOUTS = {
   "vmap": vmapped,
   "pmap": pmapped,
-  **{f"shard_map_{n}": functools.partial(shard_mapped, devices=n) for n in (1, 2, 4, 8)},
+  **{
+    name: functools.partial(shard_mapped, devices=n, masked=name in MASKED)
+    for n in (1, 2, 4, 8)
+    for name in [f"shard_map_{n}"]
+  },
   "mesh": partitioned,
 }
 
@@ -343,7 +353,7 @@ def layouts(case: Case) -> tuple[str, ...]:
 
 
 def check_layout(case: Case, layout: str) -> None:
-  assert_close(LAYOUTS[layout](case), expected(case))
+  assert_close(LAYOUTS[layout](case), expected(case, masked=layout in MASKED))
 
 
 def in_tiles(case: Case) -> Case:
@@ -369,7 +379,7 @@ def check_permutation(case: Case) -> None:
 
 def check_dropping(case: Case) -> None:
   batch, shared = draw(case)
-  keep = np.random.default_rng(4).permutation(BATCH) < 11
+  keep = MASK
   fewer = {k: v[keep] for k, v in batch.items()}
   fewer |= {k: fewer[k][:, keep] for k in case.square}
   wanted, (wanted_grads, wanted_more) = evaluate(case, fewer, shared, weights(BATCH)[keep])
