@@ -21,6 +21,20 @@ def check_same_shape(rank: int, **arrays: jax.Array) -> None:
     raise ValueError(f"expected equal {wanted} shapes, got {shapes}")
 
 
+def check_mask(mask: jax.Array, shape: tuple[int, ...]) -> None:
+  """Raises unless a mask over tokens has the shape of the tokens.
+
+  Args:
+    mask: the mask.
+    shape: ``(batch, tokens)``.
+
+  Raises:
+    ValueError: naming both shapes.
+  """
+  if jnp.shape(mask) != tuple(shape):
+    raise ValueError(f"expected mask of shape {tuple(shape)}, got {jnp.shape(mask)}")
+
+
 def at_least_float32(x: jax.Array) -> jax.Array:
   """Casts to the precision in which sums are formed: float32, or float64 where that comes in.
 
@@ -63,3 +77,17 @@ def masked_mean(x: jax.Array, where: jax.Array | None = None, *, axis=None) -> j
   count = jnp.sum(where, axis, dtype=x.dtype)
   # The inner where keeps the gradient finite if a dropped entry is not.
   return jnp.sum(jnp.where(where, x, 0), axis) / jnp.maximum(count, 1)
+
+
+def smooth_l1(error: jax.Array, beta: float = 1.0) -> jax.Array:
+  """Squared near zero, absolute beyond: Huber's loss divided by ``beta``.
+
+  Args:
+    error: differences, any shape.
+    beta: where the parabola ends, > 0.
+
+  Returns:
+    ``error**2 / (2 * beta)`` up to ``beta``, ``abs(error) - beta / 2`` beyond, same shape.
+  """
+  near = jnp.clip(error, -beta, beta)
+  return near * (error - near / 2) / beta
