@@ -91,10 +91,10 @@ def masked_tokens(
       "expected logits [batch, tokens, vocabulary] and targets [batch, tokens], got "
       f"{jnp.shape(logits)} and {jnp.shape(targets)}"
     )
-  keep = jnp.asarray(targets) >= 0
+  keep = targets >= 0
   if mask is not None:
     check_mask(mask, jnp.shape(targets))
-    keep &= mask
+    keep = keep & mask
   logits = at_least_float32(logits)
   index = jnp.where(keep, targets, 0)[..., None]
   true = jnp.take_along_axis(logits, index, -1)[..., 0]
