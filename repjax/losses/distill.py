@@ -24,8 +24,7 @@ def soft_labels(
       \operatorname{softmax}(s / \tau)\right)
 
   The factor keeps the size of gradients as the temperature changes. The mean over the batch is that
-  of ``torch.nn.functional.kl_div`` with ``reduction="batchmean"``; open_clip's ``DistillClipLoss``
-  is the cross entropy at temperature 1, which is larger by the entropy of the teacher. No gradient
+  of ``torch.nn.functional.kl_div`` with ``reduction="batchmean"``; No gradient
   reaches the teacher.
 
   Args:
@@ -74,6 +73,31 @@ def feature_cosine(student: jax.Array, teacher: jax.Array) -> jax.Array:
   student, teacher = _features(student, teacher)
   cosine = jnp.sum(l2_normalize(student) * l2_normalize(teacher), -1)
   return 1 - _mean_of_each(cosine)
+
+
+def feature_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
+  r"""Mean squared error of a student's features against a teacher's.
+
+  .. math:: \ell = \frac{1}{d} \lVert s - t\rVert^2
+
+  FitNets states half of the sum over features. No gradient reaches the teacher.
+
+  Args:
+    student: ``[batch, dim]``, or ``[batch, ..., dim]``, such as tokens, to average over.
+    teacher: same shape; where dimensions differ, project the student's before.
+
+  Returns:
+    Loss per example, ``[batch]`` float32, >= 0.
+
+  Raises:
+    ValueError: if the shapes differ or are below rank 2.
+
+  References:
+    Romero et al., `FitNets: Hints for Thin Deep Nets <https://arxiv.org/abs/1412.6550>`_, 2014,
+    section 2.2.
+  """
+  student, teacher = _features(student, teacher)
+  return _mean_of_each((student - teacher) ** 2)
 
 
 def feature_smooth_l1(

@@ -28,14 +28,15 @@ def matryoshka(
     loss: any loss of this library.
     sizes: lengths of the prefixes; list the full length too.
     weights: :math:`c_m`, one a size; 1 each if absent.
-    embeddings: names of the arguments to cut. By default every floating array of two axes or more
-      whose last axis is as long as that of the first one, such as ``[batch, dim]``.
+    embeddings: names of the arguments to cut, where given. By default every floating array of two
+      axes or more whose last axis is as long as that of the first one, such as ``[batch, dim]``.
 
   Returns:
     A function with the arguments of ``loss`` and its kind of result, such as ``[batch]`` float32.
 
   Raises:
-    ValueError: if sizes and weights do not match or, when called, a size exceeds the embeddings.
+    ValueError: if sizes and weights do not match, the loss has no such argument or, when called, a
+      size exceeds the embeddings.
 
   References:
     Kusupati et al., `Matryoshka Representation Learning <https://arxiv.org/abs/2205.13147>`_, 2022,
@@ -46,11 +47,15 @@ def matryoshka(
   if not sizes or min(sizes) < 1 or len(sizes) != len(weights):
     raise ValueError(f"expected sizes >= 1 with a weight each, got {sizes} and {weights}")
   signature = inspect.signature(loss)
+  unknown = set(embeddings or ()) - set(signature.parameters)
+  if unknown:
+    raise ValueError(f"no arguments {sorted(unknown)}; the loss has {list(signature.parameters)}")
 
   @functools.wraps(loss)
   def nested(*args, **kwargs):
     arguments = signature.bind(*args, **kwargs).arguments
     names = _of_embeddings(arguments) if embeddings is None else embeddings
+    names = [name for name in names if arguments.get(name) is not None]
     shapes = {name: jnp.shape(arguments[name]) for name in names}
     if not shapes or any(max(sizes) > shape[-1] for shape in shapes.values()):
       raise ValueError(f"prefixes of sizes {sizes} need embeddings as long, got {shapes}")

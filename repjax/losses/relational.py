@@ -1,11 +1,14 @@
 """Losses that have a student keep a teacher's relations between the examples of a batch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, l2_normalize, smooth_l1
+from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, smooth_l1
 from repjax.losses.layout import batch_mean, batch_sum, gather, row_index
+from repjax.losses.pairs import PairSums, pair_sums
 
 
 def relational_distance(
@@ -152,6 +155,74 @@ def similarity_preserving(
   return jnp.where(rows, error / jnp.maximum(jnp.sum(columns), 1), 0)
 
 
+def affinity_mimicking(
+  student_query: jax.Array,
+  student_key: jax.Array,
+  teacher_query: jax.Array,
+  teacher_key: jax.Array,
+  *,
+  temperature: float | jax.Array = 0.07,
+  teacher_temperature: float | jax.Array | None = None,
+  where: jax.Array | None = None,
+  tile_size: int | None = None,
+  precision: lax.PrecisionLike = "highest",
+  axis_name: str | None = None,
+) -> jax.Array:
+  r"""How alike each query finds the keys of the batch, as a distribution, is as for a teacher.
+
+  For unit vectors,
+
+  .. math::
+    \ell_i = \operatorname{KL}\!\left(
+      \operatorname{softmax}_j \frac{\langle q^T_i, k^T_j\rangle}{\tau_T} \,\middle\|\,
+      \operatorname{softmax}_j \frac{\langle q^S_i, k^S_j\rangle}{\tau}\right)
+
+  One direction, query to key; the caller takes the mean of both. TinyCLIP and open_clip's
+  ``DistillClipLoss`` state the cross entropy, which is larger by the teacher's entropy and has the
+  same gradient. Dimensions may differ. No gradient reaches the teacher or its temperature.
+
+  Args:
+    student_query: such as images, ``[batch, dim]``; normalised inside, like the others.
+    student_key: such as their texts, ``[batch, dim]``, row-aligned.
+    teacher_query: ``[batch, teacher_dim]``, row-aligned.
+    teacher_key: ``[batch, teacher_dim]``, row-aligned.
+    temperature: of the student's softmax, > 0.
+    teacher_temperature: of the teacher's, > 0; the student's if absent.
+    where: ``[batch]`` bool, examples that take part; all if absent.
+    tile_size: edge of the tiles in which logits are formed, 0 for one matrix; by size if absent.
+    precision: of the products; ``"highest"`` is float32, ``"BF16_BF16_F32"`` faster.
+    axis_name: mapped axis that holds the other shards, if any.
+
+  Returns:
+    Loss per query, ``[batch]`` float32, >= 0; 0 where ``where`` is false.
+
+  Raises:
+    ValueError: if the shapes do not match.
+
+  References:
+    Wu et al., `TinyCLIP: CLIP Distillation via Affinity Mimicking and Weight Inheritance
+    <https://arxiv.org/abs/2309.12314>`_, 2023, section 3.
+  """
+  check_same_shape(2, student_query=student_query, student_key=student_key)
+  check_same_shape(2, teacher_query=teacher_query, teacher_key=teacher_key)
+  keep = _batch(student_query, teacher_query, where, axis_name)[2]
+  unit = lambda x: l2_normalize(at_least_float32(x))
+  if teacher_temperature is None:
+    teacher_temperature = temperature
+  teacher = unit(teacher_query) / teacher_temperature, unit(teacher_key)
+  teacher = lax.stop_gradient(teacher)
+  rows = {"student": unit(student_query) / temperature, "teacher": teacher[0], "keep": keep}
+  columns = {"student": unit(student_key), "teacher": teacher[1], "keep": keep}
+  options = {"tile_size": tile_size, "axis_name": axis_name}
+  # The teacher's log-sum-exp first, so that the second pass adds up probabilities.
+  terms = functools.partial(_teacher_logits, precision=precision)
+  total = lax.stop_gradient(pair_sums(terms, rows, columns, **options).log_sums[0])
+  rows["total"] = jnp.where(keep, total, 0)
+  terms = functools.partial(_affinities, precision=precision)
+  sums = pair_sums(terms, rows, columns, **options)
+  return jnp.where(keep, sums.log_sums[0] + sums.sums[0], 0)
+
+
 def kernel_match(
   student: jax.Array,
   teacher: jax.Array,
@@ -211,6 +282,23 @@ def kernel_match(
   return jnp.where(count > 0, jnp.sqrt(error / jnp.maximum(count, 1) + 1e-8), 0)
 
 
+def _teacher_logits(row, column, shared, precision) -> PairSums:
+  del shared
+  logits = jnp.matmul(row["teacher"], column["teacher"].T, precision=precision)
+  return PairSums((jnp.where(row["keep"][:, None] & column["keep"][None, :], logits, -jnp.inf),))
+
+
+def _affinities(row, column, shared, precision) -> PairSums:
+  """The student's logits, and the teacher's probability of each pair times the difference."""
+  del shared
+  pairs = row["keep"][:, None] & column["keep"][None, :]
+  student = jnp.matmul(row["student"], column["student"].T, precision=precision)
+  teacher = jnp.matmul(row["teacher"], column["teacher"].T, precision=precision)
+  log_p = jnp.where(pairs, teacher - row["total"][:, None], 0)
+  terms = jnp.where(pairs, jnp.exp(log_p) * (log_p - student), 0)
+  return PairSums((jnp.where(pairs, student, -jnp.inf),), (terms,))
+
+
 def _batch(student, teacher, where, axis_name):
   """Student and stopped teacher, and which rows and which columns take part."""
   shapes = jnp.shape(student), jnp.shape(teacher)
@@ -234,6 +322,7 @@ def _distances(x, y) -> jax.Array:
 
 def _directions(x) -> jax.Array:
   """Rows of unit length, however short they were; zero rows stay zero and get no gradient."""
-  squared = jnp.sum(x * x, -1, keepdims=True)
-  some = squared > 0
-  return jnp.where(some, x * lax.rsqrt(jnp.where(some, squared, 1)), 0)
+  largest = lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True))
+  some = largest > 0
+  x = x / jnp.where(some, largest, 1)  # so that no square leaves the range of floats
+  return jnp.where(some, x * lax.rsqrt(jnp.where(some, jnp.sum(x * x, -1, keepdims=True), 1)), 0)

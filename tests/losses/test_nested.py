@@ -51,11 +51,12 @@ def test_prototypes_are_cut_and_labels_are_not():
 
 
 def test_named_arguments_alone_may_be_cut():
-  def loss(embeddings, scores):
+  def loss(embeddings, scores, queue=None):
+    assert queue is None
     return jnp.sum(embeddings, 1) + jnp.sum(scores, 1)
 
   scores = np.ones((9, 6), np.float32)
-  ours = matryoshka(loss, [2], embeddings=["embeddings"])(Z_1, scores)
+  ours = matryoshka(loss, [2], embeddings=["embeddings", "queue"])(Z_1, scores)
   np.testing.assert_allclose(ours, Z_1[:, :2].sum(1) + 6, rtol=1e-5)
 
 
@@ -65,6 +66,7 @@ def test_named_arguments_alone_may_be_cut():
     (lambda: matryoshka(contrastive.dcl, []), r"sizes >= 1 with a weight each, got \(\)"),
     (lambda: matryoshka(contrastive.dcl, [0, 2]), r"got \(0, 2\)"),
     (lambda: matryoshka(contrastive.dcl, [2, 4], [1.0]), r"\(2, 4\) and \(1.0,\)"),
+    (lambda: matryoshka(contrastive.dcl, [2], embeddings=["z"]), r"no arguments \['z'\].*'z_1'"),
     (lambda: matryoshka(contrastive.dcl, [8])(Z_1, Z_2), r"sizes \(8,\).*'z_1': \(9, 6\)"),
   ],
 )

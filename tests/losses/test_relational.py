@@ -6,13 +6,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness import answers, check_answer
 
-from repjax.losses import relational
+from repjax.losses import contrastive, relational
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 9, 6)).astype(np.float32)
 GATES = np.linspace(0.1, 0.9, 6).astype(np.float32)
 kernel_match = functools.partial(relational.kernel_match, weight=GATES)
+
+
+def both_ways(student_image, student_text, teacher_image, teacher_text):
+  """The cross entropy of which the divergence is the part that has a gradient."""
+  options = {"temperature": 1 / 10, "teacher_temperature": 1 / 8}
+  unit = [x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (teacher_image, teacher_text)]
+  teacher = 8 * jnp.matmul(unit[0], unit[1].T, precision="highest")
+  entropy = lambda x: -jnp.sum(jax.nn.softmax(x) * jax.nn.log_softmax(x), 1)
+  to_text = student_image, student_text, teacher_image, teacher_text
+  to_image = student_text, student_image, teacher_text, teacher_image
+  divergences = sum(relational.affinity_mimicking(*x, **options) for x in (to_text, to_image))
+  return (divergences + jax.lax.stop_gradient(entropy(teacher) + entropy(teacher.T))) / 2
+
+
+# What other libraries take the mean of, by the name of the answer.
+SAME_AS = {"affinity_mimicking_open_clip": both_ways}
 
 
 def turned(x):
@@ -37,9 +54,29 @@ UNSEEN = [
 ]
 
 
+@pytest.mark.parametrize("answer", answers("relational"))
+def test_loss_equals_another_library(answer):
+  loss = SAME_AS[answer.rpartition("_")[0]]
+  check_answer("relational", answer, lambda **arrays: jnp.mean(loss(**arrays)))
+
+
 @pytest.mark.parametrize(("loss", "change"), UNSEEN)
 def test_relations_do_not_see_how_the_student_is_placed(loss, change):
   np.testing.assert_allclose(loss(change(STUDENT), TEACHER), loss(STUDENT, TEACHER), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "loss",
+  [
+    relational.relational_distance,
+    relational.relational_angle,
+    relational.similarity_preserving,
+  ],
+)
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_unit_of_features_does_not_matter(loss, scale):
+  scale = np.float32(scale)
+  np.testing.assert_allclose(loss(scale * STUDENT, TEACHER), loss(STUDENT, TEACHER), rtol=1e-4)
 
 
 @pytest.mark.parametrize("change", [turned, longer, scaled])
@@ -73,6 +110,14 @@ def test_angles_of_a_square_and_a_line_are_the_closed_form():
   wanted = 2 * (1**2 / 2 + 2 * (1 - np.sqrt(0.5)) ** 2 / 2) / 16
   ours = relational.relational_angle(square, line)
   np.testing.assert_allclose(ours[0], wanted, rtol=1e-5)
+
+
+def test_mimicking_a_teacher_that_is_sure_of_the_partner_is_info_nce():
+  query, key = RNG.normal(size=(2, 9, 4)).astype(np.float32)
+  sure = np.eye(9, dtype=np.float32)
+  options = {"temperature": 0.1, "teacher_temperature": 1e-3}
+  ours = relational.affinity_mimicking(query, key, sure, sure, **options)
+  np.testing.assert_allclose(ours, contrastive.info_nce(query, key, temperature=0.1), rtol=1e-5)
 
 
 def test_a_closed_gate_hides_a_feature_of_the_teacher():
@@ -120,6 +165,10 @@ def test_duplicates_cost_and_pull_nothing_where_rounding_is_all_there_is(loss):
     (lambda: relational.relational_distance(STUDENT, TEACHER[1:]), r"\(9, 6\) and \(8, 6\)"),
     (lambda: relational.relational_angle(STUDENT[0], TEACHER[0]), r"\(6,\) and \(6,\)"),
     (lambda: relational.similarity_preserving(STUDENT, TEACHER[1:]), r"\(9, 6\) and \(8, 6\)"),
+    (
+      lambda: relational.affinity_mimicking(STUDENT, STUDENT, TEACHER[1:], TEACHER[1:]),
+      r"\(9, 6\) and \(8, 6\)",
+    ),
     (lambda: relational.kernel_match(STUDENT, TEACHER, GATES[1:]), r"\(9, 6\), got \(5,\)"),
   ],
 )

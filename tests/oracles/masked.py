@@ -1,5 +1,5 @@
-"""Writes masked.npz, latent.npz, distill.npz and nested.npz: answers of torch.nn.functional,
-sentence-transformers and open_clip.
+"""Writes masked.npz, latent.npz, distill.npz, relational.npz and nested.npz: answers of
+torch.nn.functional, sentence-transformers and open_clip.
 
 pip install -r tests/oracles/requirements.txt && python tests/oracles/masked.py
 """
@@ -94,7 +94,7 @@ def latent() -> None:
 
 
 def distill() -> None:
-  answers = Answers("distill", "sentence-transformers", "open_clip_torch")
+  answers = Answers("distill", "sentence-transformers")
   rng = np.random.default_rng(2)
   for batch, dim, size in sizes():
     pair = {name: rng.normal(size=(batch, dim)) for name in ("student", "teacher")}
@@ -107,29 +107,30 @@ def distill() -> None:
       student, teacher = student.log_softmax(-1), teacher.log_softmax(-1)
       return functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1).mean()
 
-    cosine = EmbedDistillLoss(Given(dim), distance_metric="cosine")
     add("soft_labels_torch", lambda s, t: 9 * kl(s / 3, t / 3))
     add("feature_smooth_l1_torch", lambda s, t: functional.smooth_l1_loss(s, t, beta=0.7))
-    add(
-      "feature_cosine_sentence_transformers",
-      lambda s, t: cosine.compute_loss_from_embeddings([s], [t]),
-    )
+    for name, metric in (("feature_cosine", "cosine"), ("feature_l2", "mse")):
+      loss = EmbedDistillLoss(Given(dim), distance_metric=metric)
+      of_pair = lambda s, t, loss=loss: loss.compute_loss_from_embeddings([s], [t])
+      add(f"{name}_sentence_transformers", of_pair)
     shape = batch, HEADS, TOKENS, TOKENS
     maps = {name: rng.normal(size=shape) for name in ("student", "teacher")}
     add("attention_kl_torch", kl, maps)
+  answers.write()
 
-    clip = {
-      f"{kind}_{side}": x / np.linalg.norm(x, axis=-1, keepdims=True)
-      for kind in ("student", "teacher")
-      for side in ("image", "text")
-      for x in [rng.normal(size=(batch, dim))]
-    }
+
+def relational() -> None:
+  answers, rng = Answers("relational", "open_clip_torch"), np.random.default_rng(4)
+  for batch, dim, size in sizes():
+    names = [f"{kind}_{side}" for kind in ("student", "teacher") for side in ("image", "text")]
+    clip = {name: rng.normal(size=(batch, dim)) for name in names}
 
     def clip_loss(student_image, student_text, teacher_image, teacher_text):
-      teacher = teacher_image.detach(), teacher_text.detach()
-      return DistillClipLoss()(student_image, student_text, 10.0, *teacher, 8.0)[1]
+      unit = functional.normalize
+      teacher = unit(teacher_image.detach()), unit(teacher_text.detach())
+      return DistillClipLoss()(unit(student_image), unit(student_text), 10.0, *teacher, 8.0)[1]
 
-    answers.add(f"clip_open_clip_{size}", clip_loss, **clip)
+    answers.add(f"affinity_mimicking_open_clip_{size}", clip_loss, **clip)
   answers.write()
 
 
@@ -150,7 +151,7 @@ def nested() -> None:
 
 def main() -> None:
   torch.set_default_dtype(torch.float64)
-  for write in (masked, latent, distill, nested):
+  for write in (masked, latent, distill, relational, nested):
     write()
 
 

@@ -24,6 +24,10 @@ def feature_cosine(student, teacher):
   return 1 - cosines.reshape(len(student), -1).mean(1)
 
 
+def feature_l2(student, teacher):
+  return np.square(student - teacher).reshape(len(student), -1).mean(1)
+
+
 def feature_smooth_l1(student, teacher, beta=1.0, normalize_target=False):
   if normalize_target:
     teacher = teacher - teacher.mean(-1, keepdims=True)
@@ -85,6 +89,8 @@ CASES = [
     ("soft_labels_sharp", soft_labels, VECTORS, {"temperature": 0.5}),
     ("feature_cosine", feature_cosine, VECTORS, {}),
     ("feature_cosine_tokens", feature_cosine, tokens, {}),
+    ("feature_l2", feature_l2, VECTORS, {}),
+    ("feature_l2_tokens", feature_l2, tokens, {}),
     ("feature_smooth_l1", feature_smooth_l1, VECTORS, {"beta": 0.7}),
     ("feature_smooth_l1_tokens", feature_smooth_l1, tokens, {"normalize_target": True}),
     ("gram", gram, wider_tokens, {}),

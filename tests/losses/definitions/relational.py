@@ -2,6 +2,7 @@
 
 import numpy as np
 from definitions.contrastive import unit
+from definitions.distill import divergence
 from definitions.latent import smooth
 from harness import Case
 
@@ -41,6 +42,17 @@ def similarity_preserving(student, teacher):
   return ((unit(student @ student.T) - unit(teacher @ teacher.T)) ** 2).mean(1)
 
 
+def affinity_mimicking(
+  student_query, student_key, teacher_query, teacher_key, temperature, teacher_temperature=None
+):
+  sides = (
+    (student_query, student_key, temperature),
+    (teacher_query, teacher_key, teacher_temperature or temperature),
+  )
+  student, teacher = (unit(query) @ unit(key).T / t for query, key, t in sides)
+  return np.array([divergence(s, t) for s, t in zip(student, teacher, strict=True)])
+
+
 def kernel_match(student, teacher, weight):
   def kernel(x):
     x = x - x.mean(0)
@@ -52,6 +64,15 @@ def kernel_match(student, teacher, weight):
 
 def draw(rng, batch, dim):
   return {"student": rng.normal(size=(batch, dim)), "teacher": rng.normal(size=(batch, dim + 2))}
+
+
+def draw_pairs(rng, batch, dim):
+  query, key = draw(rng, batch, dim), draw(rng, batch, dim)
+  return {
+    f"{side}_{name}": part[side]
+    for name, part in (("query", query), ("key", key))
+    for side in ("student", "teacher")
+  }
 
 
 def gates(rng, dim):
@@ -67,10 +88,17 @@ def case(name, loss, *shared):
   return Case(name, ours, draw, loss, *shared, stopped=("teacher",))
 
 
+def affinities(name, **options):
+  loss, stopped = relational.affinity_mimicking, ("teacher_query", "teacher_key")
+  return Case(name, loss, draw_pairs, affinity_mimicking, options=options, stopped=stopped)
+
+
 CASES = [
   case("relational_distance", relational_distance),
   case("relational_angle", relational_angle),
   case("similarity_preserving", similarity_preserving),
+  affinities("affinity_mimicking", temperature=0.3),
+  affinities("affinity_mimicking_teacher", temperature=0.1, teacher_temperature=0.2),
   case("kernel_match", kernel_match, gates),
   case("kernel_match_linear", kernel_match, linear),
 ]
