@@ -61,6 +61,21 @@ def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Arr
   return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis, keepdims=True), eps))
 
 
+def standardize(x: jax.Array, *, eps: float = 1e-5, ddof: int = 0) -> jax.Array:
+  """Vectors less their mean, divided by their standard deviation: a layer norm without parameters.
+
+  Args:
+    x: ``[..., dim]``, floating.
+    eps: added to the variance.
+    ddof: what the sum of squares is divided by: ``dim - ddof``.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  variance = jnp.var(x, -1, ddof=ddof, keepdims=True)
+  return (x - jnp.mean(x, -1, keepdims=True)) * lax.rsqrt(variance + eps)
+
+
 def masked_mean(x: jax.Array, where: jax.Array | None = None, *, axis=None) -> jax.Array:
   """Mean over the entries that ``where`` keeps; 0 where it keeps none.
 

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.arrays import check_mask, check_same_shape, l2_normalize, masked_mean, smooth_l1
+from repjax.arrays import (
+  check_mask,
+  check_same_shape,
+  l2_normalize,
+  masked_mean,
+  smooth_l1,
+  standardize,
+)
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 KEPT = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], bool)
@@ -63,6 +70,15 @@ def test_a_mask_of_another_shape_is_named():
   check_mask(np.ones((2, 3), bool), (2, 3))
   with pytest.raises(ValueError, match=r"mask of shape \(2, 3\), got \(2, 4\)"):
     check_mask(np.ones((2, 4), bool), (2, 3))
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_standardized_vectors_equal_their_definition_far_from_zero_too(ddof):
+  for x in (X, X + 100):
+    exact = x.astype(np.float64)
+    deviation = np.sqrt(exact.var(1, ddof=ddof, keepdims=True) + 1e-5)
+    wanted = (exact - exact.mean(1, keepdims=True)) / deviation
+    np.testing.assert_allclose(standardize(x, ddof=ddof), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_smooth_errors_are_squared_near_zero_and_absolute_beyond():

@@ -11,6 +11,7 @@ from repjax.arrays import (
   l2_normalize,
   masked_mean,
   smooth_l1,
+  standardize,
 )
 
 
@@ -24,8 +25,7 @@ def soft_labels(
       \operatorname{softmax}(s / \tau)\right)
 
   The factor keeps the size of gradients as the temperature changes. The mean over the batch is that
-  of ``torch.nn.functional.kl_div`` with ``reduction="batchmean"``; No gradient
-  reaches the teacher.
+  of ``torch.nn.functional.kl_div`` with ``reduction="batchmean"``. No gradient reaches the teacher.
 
   Args:
     student: logits, ``[batch, classes]``.
@@ -67,8 +67,8 @@ def feature_cosine(student: jax.Array, teacher: jax.Array) -> jax.Array:
     ValueError: if the shapes differ or are below rank 2.
 
   References:
-    Ranzinger et al., `AM-RADIO: Agglomerative Vision Foundation Model
-    <https://arxiv.org/abs/2312.06709>`_, 2023, section 3.
+    Ranzinger et al., `AM-RADIO: Agglomerative Vision Foundation Model - Reduce All Domains Into
+    One <https://arxiv.org/abs/2312.06709>`_, 2023, section 3.
   """
   student, teacher = _features(student, teacher)
   cosine = jnp.sum(l2_normalize(student) * l2_normalize(teacher), -1)
@@ -131,7 +131,7 @@ def feature_smooth_l1(
   """
   student, teacher = _features(student, teacher)
   if normalize_target:
-    teacher = jax.nn.standardize(teacher, epsilon=1e-5)
+    teacher = standardize(teacher)
   return _mean_of_each(smooth_l1(student - teacher, beta))
 
 

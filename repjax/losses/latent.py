@@ -14,6 +14,7 @@ from repjax.arrays import (
   l2_normalize,
   masked_mean,
   smooth_l1,
+  standardize,
 )
 from repjax.losses.distill import attention_kl
 
@@ -70,7 +71,7 @@ def latent_prediction(
   prediction, target = at_least_float32(prediction), at_least_float32(target)
   target = lax.stop_gradient(target)
   if normalize_target:
-    target = jax.nn.standardize(target, epsilon=1e-5)
+    target = standardize(target)
   error = prediction - target
   if norm == "smooth_l1":
     error = smooth_l1(error, beta)
@@ -114,7 +115,7 @@ def dmt_targets(
     Targets, ``[batch, tokens, dim]`` float32.
 
   Raises:
-    ValueError: if the grid does not hold the tokens or a window does not hold the neighbours.
+    ValueError: if the grid does not hold the tokens, or the window not the neighbours, or is even.
 
   References:
     Mo and Yun, `DMT-JEPA: Discriminative Masked Targets for Joint-Embedding Predictive Architecture
@@ -123,6 +124,8 @@ def dmt_targets(
   check_same_shape(3, tokens=tokens)
   if grid[0] * grid[1] != jnp.shape(tokens)[1]:
     raise ValueError(f"grid={grid} does not hold the tokens of {jnp.shape(tokens)}")
+  if window % 2 == 0:
+    raise ValueError(f"window={window} is even; a patch is in the middle of an odd one")
   near = _neighborhoods(grid, window)
   if neighbors > near[0].sum():
     raise ValueError(f"neighbors={neighbors} of {near[0].sum()} in window={window} of grid={grid}")
@@ -180,7 +183,7 @@ def token_relation(
   def logits(query, key):
     query, key = at_least_float32(query), at_least_float32(key)
     products = jnp.einsum("...id,...jd->...ij", query, key, precision="highest")
-    return products / np.sqrt(query.shape[-1]).item()
+    return products / query.shape[-1] ** 0.5
 
   student, teacher = logits(student_query, student_key), logits(teacher_query, teacher_key)
   return attention_kl(student, teacher, mask)
@@ -238,5 +241,5 @@ def _neighborhoods(grid, window) -> np.ndarray:
 
 def _attend(query, values) -> jax.Array:
   logits = jnp.einsum("btd,btkd->btk", query, values, precision="highest")
-  weights = jax.nn.softmax(logits / np.sqrt(query.shape[-1]).item())
+  weights = jax.nn.softmax(logits / query.shape[-1] ** 0.5)
   return jnp.einsum("btk,btkd->btd", weights, values, precision="highest")

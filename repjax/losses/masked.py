@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_mask, check_same_shape, masked_mean
+from repjax.arrays import at_least_float32, check_mask, check_same_shape, masked_mean, standardize
 
 
 def masked_pixels(
@@ -49,8 +49,7 @@ def masked_pixels(
   prediction, target = at_least_float32(prediction), at_least_float32(target)
   target = lax.stop_gradient(target)
   if normalize_target:
-    variance = jnp.var(target, -1, ddof=1, keepdims=True)
-    target = (target - jnp.mean(target, -1, keepdims=True)) * lax.rsqrt(variance + 1e-6)
+    target = standardize(target, eps=1e-6, ddof=1)
   error = prediction - target
   # Unlike that of jnp.abs, the gradient of a product with the sign is 0 where there is no error.
   error = error * (jnp.sign(error) if norm == "l1" else error)

@@ -205,19 +205,19 @@ def affinity_mimicking(
   """
   check_same_shape(2, student_query=student_query, student_key=student_key)
   check_same_shape(2, teacher_query=teacher_query, teacher_key=teacher_key)
-  keep = _batch(student_query, teacher_query, where, axis_name)[2]
+  student_query, teacher_query, keep, _ = _batch(student_query, teacher_query, where, axis_name)
   unit = lambda x: l2_normalize(at_least_float32(x))
   if teacher_temperature is None:
     teacher_temperature = temperature
-  teacher = unit(teacher_query) / teacher_temperature, unit(teacher_key)
-  teacher = lax.stop_gradient(teacher)
-  rows = {"student": unit(student_query) / temperature, "teacher": teacher[0], "keep": keep}
-  columns = {"student": unit(student_key), "teacher": teacher[1], "keep": keep}
+  rows = {"teacher": unit(teacher_query) / teacher_temperature, "keep": keep}
+  columns = {"teacher": unit(teacher_key), "keep": keep}
+  rows, columns = lax.stop_gradient((rows, columns))
   options = {"tile_size": tile_size, "axis_name": axis_name}
   # The teacher's log-sum-exp first, so that the second pass adds up probabilities.
   terms = functools.partial(_teacher_logits, precision=precision)
-  total = lax.stop_gradient(pair_sums(terms, rows, columns, **options).log_sums[0])
-  rows["total"] = jnp.where(keep, total, 0)
+  total = pair_sums(terms, rows, columns, **options).log_sums[0]
+  rows |= {"student": unit(student_query) / temperature, "total": jnp.where(keep, total, 0)}
+  columns |= {"student": unit(student_key)}
   terms = functools.partial(_affinities, precision=precision)
   sums = pair_sums(terms, rows, columns, **options)
   return jnp.where(keep, sums.log_sums[0] + sums.sums[0], 0)

@@ -111,6 +111,7 @@ def test_aligning_is_two_minus_twice_the_cosine():
     (lambda: latent.latent_prediction(STUDENT, TEACHER, norm="l3"), "'l3' is unknown; choose"),
     (lambda: latent.unmasked_alignment(STUDENT, TEACHER, np.ones(3, bool)), r"\(3, 12\), got \(3,"),
     (lambda: latent.dmt_targets(TEACHER, (3, 3)), r"grid=\(3, 3\) does not hold.*\(3, 12, 5\)"),
+    (lambda: latent.dmt_targets(TEACHER, GRID, window=4), "window=4 is even"),
     (lambda: latent.dmt_targets(TEACHER, GRID, neighbors=9), "neighbors=9 of 8 in window=3"),
     (lambda: latent.token_relation(*[STUDENT] * 3, TEACHER[:2]), r"\(3, 12, 5\).*\(2, 12, 5\)"),
   ],
