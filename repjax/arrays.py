@@ -40,6 +40,20 @@ def check_labels(labels: jax.Array, **arrays: jax.Array) -> None:
     raise ValueError(f"expected integer labels, got {jnp.result_type(labels)}; cast them first")
 
 
+def check_mask(mask: jax.Array, shape: tuple[int, ...]) -> None:
+  """Raises unless a mask over tokens has the shape of the tokens.
+
+  Args:
+    mask: the mask.
+    shape: ``(batch, tokens)``.
+
+  Raises:
+    ValueError: naming both shapes.
+  """
+  if jnp.shape(mask) != tuple(shape):
+    raise ValueError(f"expected mask of shape {tuple(shape)}, got {jnp.shape(mask)}")
+
+
 def at_least_float32(x: jax.Array) -> jax.Array:
   """Casts to the precision in which sums are formed: float32, or float64 where that comes in.
 
@@ -66,6 +80,21 @@ def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Arr
   return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis, keepdims=True), eps))
 
 
+def standardize(x: jax.Array, *, eps: float = 1e-5, ddof: int = 0) -> jax.Array:
+  """Vectors less their mean, divided by their standard deviation: a layer norm without parameters.
+
+  Args:
+    x: ``[..., dim]``, floating.
+    eps: added to the variance.
+    ddof: what the sum of squares is divided by: ``dim - ddof``.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  variance = jnp.var(x, -1, ddof=ddof, keepdims=True)
+  return (x - jnp.mean(x, -1, keepdims=True)) * lax.rsqrt(variance + eps)
+
+
 def masked_mean(x: jax.Array, where: jax.Array | None = None, *, axis=None) -> jax.Array:
   """Mean over the entries that ``where`` keeps; 0 where it keeps none.
 
@@ -82,3 +111,17 @@ def masked_mean(x: jax.Array, where: jax.Array | None = None, *, axis=None) -> j
   count = jnp.sum(where, axis, dtype=x.dtype)
   # The inner where keeps the gradient finite if a dropped entry is not.
   return jnp.sum(jnp.where(where, x, 0), axis) / jnp.maximum(count, 1)
+
+
+def smooth_l1(error: jax.Array, beta: float = 1.0) -> jax.Array:
+  """Squared near zero, absolute beyond: Huber's loss divided by ``beta``.
+
+  Args:
+    error: differences, any shape.
+    beta: where the parabola ends, > 0.
+
+  Returns:
+    ``error**2 / (2 * beta)`` up to ``beta``, ``abs(error) - beta / 2`` beyond, same shape.
+  """
+  near = jnp.clip(error, -beta, beta)
+  return near * (error - near / 2) / beta

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.arrays import check_same_shape, l2_normalize, masked_mean
+from repjax.arrays import (
+  check_mask,
+  check_same_shape,
+  l2_normalize,
+  masked_mean,
+  smooth_l1,
+  standardize,
+)
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 KEPT = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], bool)
@@ -57,3 +64,25 @@ def test_unequal_shapes_are_named(rank, shapes, message):
   a, b = map(np.zeros, shapes)
   with pytest.raises(ValueError, match=message):
     check_same_shape(rank, a=a, b=b)
+
+
+def test_a_mask_of_another_shape_is_named():
+  check_mask(np.ones((2, 3), bool), (2, 3))
+  with pytest.raises(ValueError, match=r"mask of shape \(2, 3\), got \(2, 4\)"):
+    check_mask(np.ones((2, 4), bool), (2, 3))
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_standardized_vectors_equal_their_definition_far_from_zero_too(ddof):
+  for x in (X, X + 100):
+    exact = x.astype(np.float64)
+    deviation = np.sqrt(exact.var(1, ddof=ddof, keepdims=True) + 1e-5)
+    wanted = (exact - exact.mean(1, keepdims=True)) / deviation
+    np.testing.assert_allclose(standardize(x, ddof=ddof), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_smooth_errors_are_squared_near_zero_and_absolute_beyond():
+  error = jnp.array([0.0, 0.2, -0.5, 3.0, -1e30])
+  value, slope = jax.vmap(jax.value_and_grad(lambda e: smooth_l1(e, 0.5)))(error)
+  np.testing.assert_allclose(value, [0, 0.04, 0.25, 2.75, 1e30], rtol=1e-6)
+  np.testing.assert_allclose(slope[jnp.array([0, 1, 3, 4])], [0, 0.4, 1, -1], rtol=1e-6)

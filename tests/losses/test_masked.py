@@ -1,4 +1,4 @@
-"""Masked pixels: the definition in float64, SimMIM's own reduction, and where gradients go."""
+"""Masked pixels and tokens: SimMIM's own reduction, torch's cross entropy, where gradients go."""
 
 import functools
 
@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness import answers, check_answer
 from jax import P
 
 from repjax.losses import masked_pixels
+from repjax.losses.masked import masked_tokens
 from repjax.train.mesh import batch_sharding, make_mesh
 
 BATCH, ROWS, PATCH, CHANNELS = 8, 3, 4, 3
@@ -19,6 +21,12 @@ MASK = RNG.uniform(size=(BATCH, PATCHES)) < 0.6
 MASK[0], MASK[1] = False, True
 EQUAL = np.stack([RNG.permutation(PATCHES) < 5 for _ in range(BATCH)])
 WEIGHT = RNG.uniform(0.5, 2, BATCH).astype(np.float32)
+
+LOGITS = 3 * RNG.normal(size=(BATCH, PATCHES, 5)).astype(np.float32)
+TARGETS = RNG.integers(5, size=(BATCH, PATCHES))
+
+# What other libraries take the mean of, by the name of the answer.
+SAME_AS = {"masked_tokens_torch": masked_tokens}
 
 FORMS = [("l1", False), ("l2", False), ("l2", True)]
 forms = pytest.mark.parametrize(("norm", "normalize_target"), FORMS)
@@ -152,3 +160,42 @@ def test_masked_pixels_of_bfloat16_is_computed_in_float32():
 def test_mismatched_patches_are_named(args, options, message):
   with pytest.raises(ValueError, match=message):
     masked_pixels(*args, **options)
+
+
+@pytest.mark.parametrize("answer", answers("masked"))
+def test_loss_equals_another_library(answer):
+  loss = SAME_AS[answer.rpartition("_")[0]]
+  check_answer("masked", answer, lambda **arrays: jnp.mean(loss(**arrays)))
+
+
+def test_a_masked_token_costs_what_a_classified_example_costs():
+  alone = masked_tokens(LOGITS.reshape(-1, 1, 5), TARGETS.reshape(-1, 1)).reshape(BATCH, PATCHES)
+  wanted = [alone[i, MASK[i]].mean() if MASK[i].any() else 0 for i in range(BATCH)]
+  np.testing.assert_allclose(masked_tokens(LOGITS, TARGETS, MASK), wanted, rtol=1e-5)
+
+
+def test_a_token_is_left_out_by_the_mask_or_by_a_negative_target():
+  wanted = masked_tokens(LOGITS, TARGETS, MASK)
+  for ignored in (-1, -100):
+    targets = np.where(MASK, TARGETS, ignored)
+    np.testing.assert_array_equal(masked_tokens(LOGITS, targets), wanted)
+
+
+def test_equal_logits_cost_the_log_of_the_vocabulary():
+  ours = masked_tokens(np.full_like(LOGITS, 1e4), TARGETS, EQUAL)
+  np.testing.assert_allclose(ours, np.log(5), rtol=1e-3)
+
+
+def test_a_vocabulary_may_be_narrowed_by_infinite_logits():
+  narrow = np.concatenate([LOGITS, np.full_like(LOGITS, -np.inf)], -1)
+  total = lambda logits: jnp.sum(masked_tokens(logits, TARGETS, MASK))
+  value, grad = jax.value_and_grad(total)(narrow)
+  np.testing.assert_allclose(value, total(LOGITS), rtol=1e-6)
+  assert np.isfinite(grad).all()
+
+
+def test_mismatched_tokens_are_named():
+  with pytest.raises(ValueError, match=r"\(8, 9, 5\) and \(8, 4\)"):
+    masked_tokens(LOGITS, TARGETS[:, :4])
+  with pytest.raises(ValueError, match=r"mask of shape \(8, 9\), got \(8, 4\)"):
+    masked_tokens(LOGITS, TARGETS, MASK[:, :4])
