@@ -49,7 +49,7 @@ def fast_ap(
   References:
     Cakir et al., `Deep Metric Learning to Rank
     <https://openaccess.thecvf.com/content_CVPR_2019/html/Cakir_Deep_Metric_Learning_to_Rank_CVPR_2019_paper.html>`_,
-    2019, section 3.
+    2019.
   """
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)
@@ -104,7 +104,7 @@ def smooth_ap(
 
   References:
     Brown et al., `Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval
-    <https://arxiv.org/abs/2007.12163>`_, 2020, section 4.
+    <https://arxiv.org/abs/2007.12163>`_, 2020.
   """
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   columns = gather(rows, axis_name)
@@ -163,7 +163,7 @@ def histogram(
 
   References:
     Ustinova and Lempitsky, `Learning Deep Embeddings with Histogram Loss
-    <https://arxiv.org/abs/1611.00822>`_, 2016, section 3.
+    <https://arxiv.org/abs/1611.00822>`_, 2016.
   """
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   columns = gather(rows, axis_name)

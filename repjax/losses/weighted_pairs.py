@@ -170,7 +170,7 @@ def angular(
 
   References:
     Wang et al., `Deep Metric Learning with Angular Loss <https://arxiv.org/abs/1708.01682>`_,
-    2017, section 3.
+    2017.
   """
   if not 0 < alpha <= 65:
     # A product of exponentials may come down to exp(-16 t^2), which float32 just holds at 65.
@@ -241,7 +241,7 @@ def ranked_list(
 
   References:
     Wang et al., `Ranked List Loss for Deep Metric Learning <https://arxiv.org/abs/1903.03238>`_,
-    2019, section 4.
+    2019.
   """
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)

@@ -50,7 +50,7 @@ def main() -> None:
   answers.write()
 
 
-class weights_as_published:  # noqa: N801
+class weights_as_published:
   """Holds the ranked list loss's weights fixed, and drowns the 1e-5 that is added to each."""
 
   def __enter__(self):
