@@ -154,7 +154,7 @@ def angular(
   Args:
     embeddings: ``[batch, dim]``; normalised inside.
     labels: class of each, ``[batch]`` integers; -1 for rows that are to be left out.
-    alpha: upper bound of the angle in degrees, > 0 and at most 65; 36 to 55 in the paper.
+    alpha: upper bound of the angle in degrees, > 0 and at most 70; 36 to 55 in the paper.
     where: ``[batch]`` bool, rows that take part; all if absent.
     tile_size: edge of the tiles in which positive pairs are formed, 0 for one matrix; by size if
       absent. One matrix of all products is formed in any case.
@@ -172,9 +172,9 @@ def angular(
     Wang et al., `Deep Metric Learning with Angular Loss <https://arxiv.org/abs/1708.01682>`_,
     2017.
   """
-  if not 0 < alpha <= 65:
-    # A product of exponentials may come down to exp(-16 t^2), which float32 just holds at 65.
-    raise ValueError(f"alpha={alpha} degrees is out of range; give an angle in (0, 65]")
+  if not 0 < alpha <= 70:
+    # The sums over negatives may come down to exp(-8 t^2), which float32 holds up to 73 degrees.
+    raise ValueError(f"alpha={alpha} degrees is out of range; give an angle in (0, 70]")
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   square = math.tan(math.radians(alpha)) ** 2
   columns = gather(rows, axis_name)
