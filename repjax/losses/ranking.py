@@ -29,7 +29,8 @@ def fast_ap(
 
   .. math:: \ell_i = 1 - \frac{1}{|P_i|} \sum_k \frac{h^+_k H^+_k}{H_k}
 
-  pytorch-metric-learning takes the mean over the anchors that have a positive.
+  pytorch-metric-learning takes the mean over the anchors that have a positive. The backward pass
+  holds some two matrices of pairs, or of the pairs of a tile, for each bin.
 
   Args:
     embeddings: ``[batch, dim]``; normalised inside.
@@ -47,9 +48,7 @@ def fast_ap(
     ValueError: if there is not one label for every embedding.
 
   References:
-    Cakir et al., `Deep Metric Learning to Rank
-    <https://openaccess.thecvf.com/content_CVPR_2019/html/Cakir_Deep_Metric_Learning_to_Rank_CVPR_2019_paper.html>`_,
-    2019.
+    Cakir et al., `Deep Metric Learning to Rank <https://doi.org/10.1109/CVPR.2019.00196>`_, 2019.
   """
   rows = labelled_unit_rows(embeddings, labels, where, axis_name)
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)

@@ -103,10 +103,10 @@ def joint_entropy(
   precision: lax.PrecisionLike = "highest",
   axis_name: str | None = None,
 ) -> jax.Array:
-  r"""Negative joint entropy of two codes, by a kernel density: low where the two tell nothing of
-  one another.
+  r"""Negative joint entropy of two codes, by kernel densities.
 
-  With unit vectors :math:`c` and plain vectors :math:`s`,
+  At given entropies of either code it is least where the two tell nothing of one another. With
+  unit vectors :math:`c` and plain vectors :math:`s`,
 
   .. math::
     \ell_i = \log \frac{1}{n} \sum_j \exp(-t \lVert c_i - c_j \rVert^2)
