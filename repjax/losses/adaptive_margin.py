@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.losses.classes import (
-  check_classes,
+  class_labels,
   cross_entropy,
   other_classes,
   own_class,
@@ -79,7 +79,7 @@ def madacos(
     Image Retrieval <https://arxiv.org/abs/2308.04008>`_, 2023; scale, margin and their bounds as in
     `the authors' code <https://github.com/bassyess/CFCD>`_.
   """
-  check_classes(embeddings, labels, centers=centers)
+  labels = class_labels(embeddings, labels, centers=centers)
   if not 0 < alpha < 1:
     raise ValueError(f"alpha={alpha} is no probability; give a number between 0 and 1")
   if where is not None:

@@ -48,6 +48,7 @@ def sample_classes(
     An et al., `Killing Two Birds with One Stone: Efficient and Robust Training of Face Recognition
     CNNs by Partial FC <https://arxiv.org/abs/2203.15565>`_, 2022.
   """
+  labels = jnp.asarray(labels, jnp.int32)
   everyone = gather(labels, axis_name)
   classes = len(centers)
   least = min(len(everyone), classes)

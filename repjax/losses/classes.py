@@ -22,14 +22,17 @@ from repjax.losses.pairs import PairSums, pair_sums
 Logits = Callable[[jax.Array, jax.Array, Any, lax.PrecisionLike], jax.Array]
 
 
-def check_classes(embeddings: jax.Array, labels: jax.Array, rank: int = 2, **vectors) -> None:
-  """Raises unless embeddings, labels and vectors of classes fit together.
+def class_labels(embeddings: jax.Array, labels: jax.Array, rank: int = 2, **vectors) -> jax.Array:
+  """Labels, once it is known that embeddings, labels and vectors of classes fit together.
 
   Args:
     embeddings: ``[batch, dim]``.
     labels: ``[batch]`` int.
     rank: of the vectors; 2 is one for each class, 3 several.
     **vectors: the vectors of the classes by their argument name.
+
+  Returns:
+    The labels, ``[batch]`` int32.
 
   Raises:
     ValueError: naming each array and its shape, or the dtype of the labels.
@@ -45,6 +48,7 @@ def check_classes(embeddings: jax.Array, labels: jax.Array, rank: int = 2, **vec
     )
   if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
     raise ValueError(f"labels number the classes, got {jnp.result_type(labels)}; give integers")
+  return jnp.asarray(labels, jnp.int32)
 
 
 def to_unit(*arrays: jax.Array) -> tuple[jax.Array, ...]:

@@ -15,7 +15,7 @@ from jax import lax
 
 from repjax.arrays import at_least_float32
 from repjax.losses.classes import (
-  check_classes,
+  class_labels,
   cross_entropy,
   of_labelled,
   other_classes,
@@ -110,7 +110,7 @@ def cosface(
     Wang et al., `Additive Margin Softmax for Face Verification
     <https://arxiv.org/abs/1801.05599>`_, 2018.
   """
-  check_classes(embeddings, labels, centers=centers)
+  labels = class_labels(embeddings, labels, centers=centers)
   z, centers = to_unit(embeddings, centers)
   own = scale * (jnp.sum(z * own_class(labels, centers), -1) - margin)
   options = {"tile_size": tile_size, "precision": precision}
@@ -169,7 +169,7 @@ def arcface(
     Deng et al., `ArcFace: Additive Angular Margin Loss for Deep Face Recognition
     <https://arxiv.org/abs/1801.07698>`_, 2018.
   """
-  check_classes(embeddings, labels, centers=centers)
+  labels = class_labels(embeddings, labels, centers=centers)
   _check_radians(margin)
   z, centers = to_unit(embeddings, centers)
   own = scale * _add_to_angle(z, own_class(labels, centers), margin, easy_margin)
@@ -217,7 +217,7 @@ def sub_center_arcface(
     Deng et al., `Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces
     <https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf>`_, 2020.
   """
-  check_classes(embeddings, labels, 3, centers=centers)
+  labels = class_labels(embeddings, labels, 3, centers=centers)
   _check_radians(margin)
   z, centers = to_unit(embeddings, centers)
   candidates = own_class(labels, centers)
@@ -324,7 +324,7 @@ def large_margin_softmax(
     Liu et al., `Large-Margin Softmax Loss for Convolutional Neural Networks
     <https://arxiv.org/abs/1612.02295>`_, 2016, eq. 4 to 7.
   """
-  check_classes(embeddings, labels, centers=centers)
+  labels = class_labels(embeddings, labels, centers=centers)
   if not isinstance(margin, int) or margin < 1:
     raise ValueError(f"margin={margin} multiplies the angle; give an integer of at least 1")
   embeddings, centers = at_least_float32(embeddings), at_least_float32(centers)
@@ -373,7 +373,7 @@ def p2s_grad(
     Zhang et al., `P2SGrad: Refined Gradients for Optimizing Deep Face Models
     <https://arxiv.org/abs/1905.02479>`_, 2019, eq. 11.
   """
-  check_classes(embeddings, labels, centers=centers)
+  labels = class_labels(embeddings, labels, centers=centers)
   z, centers = to_unit(embeddings, centers)
   own = jnp.sum(z * own_class(labels, centers), -1)
   rows = {"z": z, "class": labels}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.losses.classes import (
-  check_classes,
+  class_labels,
   cross_entropy,
   of_labelled,
   other_classes,
@@ -64,7 +64,7 @@ def proxy_nca(
     Teh et al., `ProxyNCA++: Revisiting and Revitalizing Proxy Neighborhood Component Analysis
     <https://arxiv.org/abs/2004.01113>`_, 2020.
   """
-  check_classes(embeddings, labels, proxies=proxies)
+  labels = class_labels(embeddings, labels, proxies=proxies)
   z, proxies = to_unit(embeddings, proxies)
   # The squared distance of unit vectors is 2 less twice their product, and the 2 cancels.
   z *= 2 / temperature
@@ -122,7 +122,7 @@ def proxy_anchor(
     Kim et al., `Proxy Anchor Loss for Deep Metric Learning <https://arxiv.org/abs/2003.13911>`_,
     2020.
   """
-  check_classes(embeddings, labels, proxies=proxies)
+  labels = class_labels(embeddings, labels, proxies=proxies)
   if where is not None:
     labels = jnp.where(where, labels, -1)
   z, proxies = to_unit(embeddings, proxies)
@@ -184,7 +184,7 @@ def soft_triple(
     Qian et al., `SoftTriple Loss: Deep Metric Learning Without Triplet Sampling
     <https://arxiv.org/abs/1909.05235>`_, 2019.
   """
-  check_classes(embeddings, labels, 3, centers=centers)
+  labels = class_labels(embeddings, labels, 3, centers=centers)
   z, centers = to_unit(embeddings, centers)
   shared = {"scale": jnp.asarray(scale, z.dtype), "gamma": jnp.asarray(gamma, z.dtype)}
   cosines = jnp.sum(z[:, None] * own_class(labels, centers), -1)
