@@ -51,9 +51,10 @@ def madacos(
     \qquad
     m = \cos\theta_{k y_k} - \frac{1}{s} \log \frac{\alpha B_k}{1 - \alpha}
 
-  Both rise as the batch is learned, and with them what is asked of it; no gradient flows through
-  them. We follow the authors' code, which also keeps the scale above ``min_scale`` and the margin
-  above 0. We keep :math:`1 - \cos\theta_{k y_k}` above 0.001, so that the scale stays finite.
+  Both rise as the classes are learned, and with them what is asked of the batch; no gradient flows
+  through them. We follow the authors' code, in which the scale is at least ``min_scale`` and the
+  margin at least 0; :math:`1 - \cos\theta_{k y_k}` counts for at least 0.001 with us, so that the
+  scale stays finite.
 
   Args:
     embeddings: ``[batch, dim]``; normalised inside.
@@ -96,8 +97,7 @@ def madacos(
   scale = (math.log((1 - DOUBT) / DOUBT) - odds) / jnp.maximum(1 - median, 1e-3)
   scale = jnp.maximum(scale, min_scale)
 
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(products, scale * z, labels, centers, **options)
+  others = other_classes(products, scale * z, labels, centers, tile_size, precision)
   others_of_middle = gather(lax.stop_gradient(others), axis_name)[middle]
   margin = jnp.maximum(median - (others_of_middle + odds) / scale, 0)
   return cross_entropy(scale * (cosine - margin), others, labels, len(centers))

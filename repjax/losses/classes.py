@@ -97,10 +97,9 @@ def other_classes(
   z: jax.Array,
   labels: jax.Array,
   vectors: jax.Array,
-  shared: Any = (),
-  *,
   tile_size: int | None,
   precision: lax.PrecisionLike,
+  shared: Any = (),
 ) -> jax.Array:
   """Log-sum-exp over the logits of all classes but the own one.
 
@@ -109,9 +108,9 @@ def other_classes(
     z: ``[batch, dim]``.
     labels: ``[batch]`` int; where negative, there is no own class.
     vectors: ``[classes, ...]``.
-    shared: what the logits of all pairs need, such as a learned temperature.
     tile_size: edge of the tiles, as in `repjax.losses.pairs.pair_sums`.
     precision: of the products.
+    shared: what the logits of all pairs need, such as a learned temperature.
 
   Returns:
     ``[batch]``; -inf where there is no other class.

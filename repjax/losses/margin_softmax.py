@@ -113,8 +113,7 @@ def cosface(
   labels = class_labels(embeddings, labels, centers=centers)
   z, centers = to_unit(embeddings, centers)
   own = scale * (jnp.sum(z * own_class(labels, centers), -1) - margin)
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(products, scale * z, labels, centers, **options)
+  others = other_classes(products, scale * z, labels, centers, tile_size, precision)
   return cross_entropy(own, others, labels, len(centers))
 
 
@@ -173,8 +172,7 @@ def arcface(
   _check_radians(margin)
   z, centers = to_unit(embeddings, centers)
   own = scale * _add_to_angle(z, own_class(labels, centers), margin, easy_margin)
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(products, scale * z, labels, centers, **options)
+  others = other_classes(products, scale * z, labels, centers, tile_size, precision)
   return cross_entropy(own, others, labels, len(centers))
 
 
@@ -224,8 +222,7 @@ def sub_center_arcface(
   nearest = jnp.argmax(jnp.sum(z[:, None] * candidates, -1), 1)
   center = jnp.take_along_axis(candidates, nearest[:, None, None], 1)[:, 0]
   own = scale * _add_to_angle(z, center, margin, easy_margin)
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(_nearest_products, scale * z, labels, centers, **options)
+  others = other_classes(_nearest_products, scale * z, labels, centers, tile_size, precision)
   return cross_entropy(own, others, labels, len(centers))
 
 
@@ -322,7 +319,7 @@ def large_margin_softmax(
 
   References:
     Liu et al., `Large-Margin Softmax Loss for Convolutional Neural Networks
-    <https://arxiv.org/abs/1612.02295>`_, 2016, eq. 4 to 7.
+    <https://arxiv.org/abs/1612.02295>`_, 2016, eq. 6 and 7.
   """
   labels = class_labels(embeddings, labels, centers=centers)
   if not isinstance(margin, int) or margin < 1:
@@ -332,8 +329,7 @@ def large_margin_softmax(
   cosine = jnp.sum(jnp.multiply(*to_unit(embeddings, center)), -1)
   harder = (ease * cosine + _multiply_angle(cosine, margin)) / (1 + ease)
   own = scale * _length(embeddings) * _length(center) * harder
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(products, scale * embeddings, labels, centers, **options)
+  others = other_classes(products, scale * embeddings, labels, centers, tile_size, precision)
   return cross_entropy(own, others, labels, len(centers))
 
 

@@ -69,8 +69,7 @@ def proxy_nca(
   # The squared distance of unit vectors is 2 less twice their product, and the 2 cancels.
   z *= 2 / temperature
   own = jnp.sum(z * own_class(labels, proxies), -1)
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(products, z, labels, proxies, **options)
+  others = other_classes(products, z, labels, proxies, tile_size, precision)
   if own_in_sum:
     return cross_entropy(own, others, labels, len(proxies))
   some = jnp.isfinite(others)
@@ -189,8 +188,7 @@ def soft_triple(
   shared = {"scale": jnp.asarray(scale, z.dtype), "gamma": jnp.asarray(gamma, z.dtype)}
   cosines = jnp.sum(z[:, None] * own_class(labels, centers), -1)
   own = scale * (_softly_nearest(cosines, shared["gamma"]) - margin)
-  options = {"tile_size": tile_size, "precision": precision}
-  others = other_classes(_soft_products, z, labels, centers, shared, **options)
+  others = other_classes(_soft_products, z, labels, centers, tile_size, precision, shared)
   return cross_entropy(own, others, labels, len(centers))
 
 
