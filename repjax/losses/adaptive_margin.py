@@ -89,7 +89,7 @@ def madacos(
   cosine = jnp.sum(z * own_class(labels, centers), -1)
 
   everyone = gather({"cosine": lax.stop_gradient(cosine), "label": labels}, axis_name)
-  known = everyone["label"] >= 0
+  known = (everyone["label"] >= 0) & (everyone["label"] < len(centers))
   order = jnp.argsort(jnp.where(known, everyone["cosine"], jnp.inf))
   middle = order[jnp.maximum(jnp.sum(known) - 1, 0) // 2]
   median = everyone["cosine"][middle]
@@ -98,6 +98,7 @@ def madacos(
   scale = jnp.maximum(scale, min_scale)
 
   others = other_classes(products, scale * z, labels, centers, tile_size, precision)
-  others_of_middle = gather(lax.stop_gradient(others), axis_name)[middle]
-  margin = jnp.maximum(median - (others_of_middle + odds) / scale, 0)
+  rest = gather(lax.stop_gradient(others), axis_name)[middle]
+  rest = jnp.where(jnp.isfinite(rest), rest, 0)  # -inf if there is one class alone
+  margin = jnp.maximum(median - (rest + odds) / scale, 0)
   return cross_entropy(scale * (cosine - margin), others, labels, len(centers))

@@ -20,6 +20,7 @@ from repjax.losses.pairs import PairSums, pair_sums
 # From features of rows ``[rows, dim]``, vectors of classes ``[classes, ...]``, what all of them
 # share and a precision to logits ``[rows, classes]``.
 Logits = Callable[[jax.Array, jax.Array, Any, lax.PrecisionLike], jax.Array]
+Side = dict[str, jax.Array]
 
 
 def class_labels(embeddings: jax.Array, labels: jax.Array, rank: int = 2, **vectors) -> jax.Array:
@@ -115,15 +116,41 @@ def other_classes(
   Returns:
     ``[batch]``; -inf where there is no other class.
   """
-  rows = {"z": z, "class": labels}
-  columns = {"z": vectors, "class": jnp.arange(len(vectors), dtype=jnp.int32)}
   terms = functools.partial(_others, logits=logits, precision=precision)
+  rows, columns = sides(z, labels, vectors)
   return pair_sums(terms, rows, columns, shared, tile_size=tile_size).log_sums[0]
 
 
 def _others(row, column, shared, logits, precision) -> PairSums:
-  own = row["class"][:, None] == column["class"][None, :]
-  return PairSums((jnp.where(own, -jnp.inf, logits(row["z"], column["z"], shared, precision)),))
+  of_pairs = logits(row["z"], column["z"], shared, precision)
+  return PairSums((jnp.where(is_own(row, column), -jnp.inf, of_pairs),))
+
+
+def sides(z: jax.Array, labels: jax.Array, vectors: jax.Array) -> tuple[Side, Side]:
+  """Rows and columns of the pairs of an example and a class.
+
+  Args:
+    z: ``[batch, dim]``.
+    labels: ``[batch]`` int.
+    vectors: ``[classes, ...]``.
+
+  Returns:
+    What is known of the examples and of the classes.
+  """
+  return {"z": z, "class": labels}, {"z": vectors, "class": jnp.arange(len(vectors))}
+
+
+def is_own(row: Side, column: Side) -> jax.Array:
+  """Which pairs are of an example and its own class.
+
+  Args:
+    row: some of the rows of `sides`.
+    column: some of the columns.
+
+  Returns:
+    ``[rows, classes]`` bool.
+  """
+  return row["class"][:, None] == column["class"][None, :]
 
 
 def cross_entropy(own: jax.Array, others: jax.Array, labels: jax.Array, classes: int) -> jax.Array:

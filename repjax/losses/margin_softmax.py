@@ -1,9 +1,8 @@
 """Softmax over one vector per class, made harder for the own class by a margin.
 
-All of these see the whole training set as classes, with labels in ``[0, classes)``. The vectors of
-the classes are learned; over a mesh they may be split along their first axis, which the compiler
-then does to the logits too. Where they are too many for one step, see
-`repjax.losses.class_sampling`.
+The classes are those of the whole training set, and each has a learned vector. Over a mesh these
+may be split along their first axis, as the compiler then does to the logits. Where they are too
+many for a step, see `repjax.losses.class_sampling`.
 """
 
 import functools
@@ -17,10 +16,12 @@ from repjax.arrays import at_least_float32
 from repjax.losses.classes import (
   class_labels,
   cross_entropy,
+  is_own,
   of_labelled,
   other_classes,
   own_class,
   products,
+  sides,
   to_unit,
 )
 from repjax.losses.pairs import PairSums, pair_sums
@@ -326,7 +327,8 @@ def large_margin_softmax(
     raise ValueError(f"margin={margin} multiplies the angle; give an integer of at least 1")
   embeddings, centers = at_least_float32(embeddings), at_least_float32(centers)
   center = own_class(labels, centers)
-  cosine = jnp.sum(jnp.multiply(*to_unit(embeddings, center)), -1)
+  z, direction = to_unit(embeddings, center)
+  cosine = jnp.sum(z * direction, -1)
   harder = (ease * cosine + _multiply_angle(cosine, margin)) / (1 + ease)
   own = scale * _length(embeddings) * _length(center) * harder
   others = other_classes(products, scale * embeddings, labels, centers, tile_size, precision)
@@ -372,10 +374,8 @@ def p2s_grad(
   labels = class_labels(embeddings, labels, centers=centers)
   z, centers = to_unit(embeddings, centers)
   own = jnp.sum(z * own_class(labels, centers), -1)
-  rows = {"z": z, "class": labels}
-  columns = {"z": centers, "class": jnp.arange(len(centers), dtype=jnp.int32)}
   terms = functools.partial(_squares_of_others, precision=precision)
-  (others,) = pair_sums(terms, rows, columns, tile_size=tile_size).sums
+  (others,) = pair_sums(terms, *sides(z, labels, centers), tile_size=tile_size).sums
   return of_labelled(((own - 1) ** 2 + others) / len(centers), labels, len(centers))
 
 
@@ -418,7 +418,5 @@ def _nearest_products(z, centers, shared, precision) -> jax.Array:
 
 
 def _squares_of_others(row, column, shared, precision) -> PairSums:
-  own = row["class"][:, None] == column["class"][None, :]
-  return PairSums(
-    sums=(jnp.where(own, 0, products(row["z"], column["z"], shared, precision) ** 2),)
-  )
+  squares = products(row["z"], column["z"], shared, precision) ** 2
+  return PairSums(sums=(jnp.where(is_own(row, column), 0, squares),))

@@ -9,10 +9,12 @@ from jax import lax
 from repjax.losses.classes import (
   class_labels,
   cross_entropy,
+  is_own,
   of_labelled,
   other_classes,
   own_class,
   products,
+  sides,
   to_unit,
 )
 from repjax.losses.layout import batch_sum
@@ -125,16 +127,14 @@ def proxy_anchor(
   if where is not None:
     labels = jnp.where(where, labels, -1)
   z, proxies = to_unit(embeddings, proxies)
-  classes = len(proxies)
-  rows = {"z": z, "class": labels}
-  columns = {"z": proxies, "class": jnp.arange(classes, dtype=jnp.int32)}
+  rows, columns = sides(z, labels, proxies)
   shared = {"margin": jnp.asarray(margin, z.dtype), "alpha": jnp.asarray(alpha, z.dtype)}
   terms = functools.partial(_pulls_and_pushes, precision=precision)
   sums = pair_sums(terms, rows, columns, shared, tile_size=tile_size)
   pulls, pushes = (_over_shards(x, axis_name) for x in sums.column_log_sums)
   with_examples = jnp.maximum(jnp.sum(jnp.isfinite(pulls)), 1)
   loss = jnp.sum(jax.nn.softplus(pulls)) / with_examples + jnp.mean(jax.nn.softplus(pushes))
-  unknown = batch_sum(jnp.sum(labels >= classes), axis_name)
+  unknown = batch_sum(jnp.sum(labels >= len(proxies)), axis_name)
   return jnp.where(unknown > 0, jnp.nan, loss)
 
 
@@ -193,7 +193,7 @@ def soft_triple(
 
 
 def _pulls_and_pushes(row, column, shared, precision) -> PairSums:
-  own = row["class"][:, None] == column["class"][None, :]
+  own = is_own(row, column)
   known = row["class"][:, None] >= 0
   alpha, margin = shared["alpha"], shared["margin"]
   cosine = products(row["z"], column["z"], (), precision)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import FAST_COMPILE, answers, assert_close, check_answer
 
+from repjax.losses.adaptive_margin import madacos
 from repjax.losses.margin_softmax import (
   arcface,
   cosface,
@@ -152,7 +153,8 @@ def test_an_embedding_on_its_own_center_or_opposite_has_a_finite_gradient(loss):
   _, _, centers = draw()
   embeddings, labels = np.concatenate([centers, -centers]), np.tile(np.arange(7), 2)
   total = lambda *floats: jnp.sum(loss(floats[0], labels, floats[1]))
-  for grad in jax.grad(total, (0, 1))(embeddings, centers):
+  run = jax.jit(jax.grad(total, (0, 1)), compiler_options=FAST_COMPILE)
+  for grad in run(embeddings, centers):
     assert np.isfinite(grad).all()
     assert np.abs(grad).max() < 1e3
 
@@ -189,6 +191,31 @@ def test_each_example_may_have_a_margin_of_its_own(loss):
   ours = loss(embeddings, labels, centers, margin=margins)
   wanted = [loss(embeddings, labels, centers, margin=m)[i] for i, m in enumerate(margins)]
   np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [arcface, large_margin_softmax, madacos, normalized_softmax])
+def test_a_single_class_leaves_nothing_to_learn(loss):
+  embeddings, _, centers = draw(classes=1)
+  total = lambda *floats: jnp.sum(loss(floats[0], np.zeros(11, int), floats[1]))
+  run = jax.jit(jax.value_and_grad(total, (0, 1)), compiler_options=FAST_COMPILE)
+  value, grads = run(embeddings, centers)
+  assert value == 0
+  assert not any(grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize("tile_size", [0, 4])
+@pytest.mark.parametrize(
+  ("loss", "name"),
+  [(cosface, "scale"), (proxy_anchor, "alpha"), (soft_triple, "gamma"), (soft_triple, "scale")],
+)
+def test_a_scale_may_be_learned(loss, name, tile_size):
+  embeddings, labels, vectors = draw()
+  vectors = vectors[:, None] * np.array([[[1], [-1]]], np.float32) if name == "gamma" else vectors
+  vectors = vectors[:, None] if (loss, name) == (soft_triple, "scale") else vectors
+  total = lambda x: jnp.sum(loss(embeddings, labels, vectors, tile_size=tile_size, **{name: x}))
+  run = jax.jit(jax.value_and_grad(total), compiler_options=FAST_COMPILE)
+  (up, _), (down, _), (_, slope) = run(2.02), run(1.98), run(2.0)
+  np.testing.assert_allclose(slope, (up - down) / 0.04, rtol=2e-3)
 
 
 @pytest.mark.parametrize("tile_size", [0, 8])
