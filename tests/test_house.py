@@ -32,7 +32,7 @@ MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
 LEARNER_PARTS = {"repjax.learners.learner"}
 # What losses share; every other file in the room holds losses alone.
-LOSS_PARTS = {"layout.py", "pairs.py"}
+LOSS_PARTS = {"labelled.py", "layout.py", "pairs.py"}
 EXPERIMENT_PARTS = {
   "experiments",
   "experiments.outcome",

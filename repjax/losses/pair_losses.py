@@ -275,7 +275,8 @@ def intra_pair_variance(
 
   References:
     Yu and Tao, `Deep Metric Learning with Tuplet Margin Loss
-    <https://openaccess.thecvf.com/content_ICCV_2019/html/Yu_Deep_Metric_Learning_With_Tuplet_Margin_Loss_ICCV_2019_paper.html>`_, 2019.
+    <https://openaccess.thecvf.com/content_ICCV_2019/html/Yu_Deep_Metric_Learning_With_Tuplet_Margin_Loss_ICCV_2019_paper.html>`_,
+    2019.
   """
   rows, columns = labelled_rows(embeddings, labels, weights, where=where, axis_name=axis_name)
 
@@ -305,7 +306,8 @@ def instance_loss(
   r"""Both members of a pair, such as image and text, find their instance with the same classifier.
 
   .. math::
-    \ell_i = -\log \operatorname{softmax}(s W x_i)_{y_i} - \log \operatorname{softmax}(s W x'_i)_{y_i}
+    \ell_i = -\log \operatorname{softmax}(s W x_i)_{y_i}
+      - \log \operatorname{softmax}(s W x'_i)_{y_i}
 
   Each instance is a class of its own, and the shared :math:`W` ties the two spaces together.
   (pytorch-metric-learning's InstanceLoss has no such weights: it looks up embeddings of the batch.)

@@ -108,7 +108,8 @@ def tuplet_margin(
 
   References:
     Yu and Tao, `Deep Metric Learning with Tuplet Margin Loss
-    <https://openaccess.thecvf.com/content_ICCV_2019/html/Yu_Deep_Metric_Learning_With_Tuplet_Margin_Loss_ICCV_2019_paper.html>`_, 2019.
+    <https://openaccess.thecvf.com/content_ICCV_2019/html/Yu_Deep_Metric_Learning_With_Tuplet_Margin_Loss_ICCV_2019_paper.html>`_,
+    2019.
   """
   rows, columns = labelled_rows(embeddings, labels, weights, where=where, axis_name=axis_name)
   shared = {"scale": jnp.asarray(scale, rows["z"].dtype)}
@@ -248,7 +249,9 @@ def nca(
 ) -> jax.Array:
   r"""Neighbourhood components: a neighbour drawn at random, near ones first, is to be of the class.
 
-  .. math:: \ell_i = -\log \frac{\sum_{p \in P_i} \exp(-s\, d_{ip})}{\sum_{j \neq i} \exp(-s\, d_{ij})}
+  .. math::
+    \ell_i = -\log \frac{\sum_{p \in P_i} \exp(-s\, d_{ip})}
+      {\sum_{j \neq i} \exp(-s\, d_{ij})}
 
   The logarithm of the paper's probability of a correct class, the second of its two objectives.
   pytorch-metric-learning normalises embeddings, and leaves rows without positives out of the mean.
