@@ -154,13 +154,13 @@ def angular_triplets(
   labels: jax.Array,
   *,
   angle: float = 20.0,
-  normalize: bool = True,
+  normalize: bool = False,
   axis_name: str | None = None,
 ) -> jax.Array:
   r"""How many triplets a pair is in whose angle at the negative is too wide.
 
   Those with :math:`\arctan \frac{\lVert a - p\rVert}{2 \lVert n - c\rVert} > \alpha`, where
-  :math:`c = (a + p) / 2`.
+  :math:`c = (a + p) / 2`. Angles do not depend on the scale of all embeddings.
 
   Args:
     embeddings: ``[batch, dim]``.
