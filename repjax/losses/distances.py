@@ -2,7 +2,8 @@
 
 All multiply matrices where they can. Where the rows of both sides are each other's partners,
 `row_aligned` gives their distances alone. Faster products than float32's are chosen by
-``functools.partial(euclidean, precision="BF16_BF16_F32")``.
+``functools.partial(euclidean, precision="BF16_BF16_F32")``. A distance of one's own is a function
+of its arguments alone: in tiles, a traced array that it closed over would get no gradient.
 """
 
 from collections.abc import Callable

@@ -143,8 +143,8 @@ def margin_loss(
       + \frac{1}{|N_i|} \sum_{n \in N_i} [\alpha + \beta_{y_i} - d_{in}]_+ + \nu \beta_{y_i}
 
   The paper draws a negative for each positive by distance (`miners.distance_weighted`, whose
-  result goes in as ``weights``) and divides by the number of pairs that are not 0, in the batch,
-  as does pytorch-metric-learning. Of the paper's boundary per image only the class's is kept.
+  result goes in as ``weights``). pytorch-metric-learning divides by the number of pairs of the
+  batch that are not 0. Of the paper's boundaries that of single images is left out.
 
   Args:
     embeddings: ``[batch, dim]``.

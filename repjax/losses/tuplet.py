@@ -53,7 +53,8 @@ def n_pairs(
 
   References:
     Sohn, `Improved Deep Metric Learning with Multi-class N-pair Loss Objective
-    <https://papers.nips.cc/paper/6200>`_, 2016, section 3.
+    <https://papers.nips.cc/paper/6200-improved-deep-metric-learning-with-multi-class-n-pair-loss-objective>`_,
+    2016, section 3.
   """
   check_same_shape(2, anchor=anchor, positive=positive)
   if labels is None:

@@ -48,6 +48,9 @@ def margin_over_triplets(embeddings, labels, beta):
 MARGINS = {"positive_margin": 0.2, "negative_margin": 1.1, "normalize": True}
 # What other libraries answer, by the name of the answer.
 SAME_AS = {
+  "given": lambda **arrays: jnp.mean(
+    pair_losses.contrastive_pairs(**arrays, negative_margin=0.5, distance=cosine_distance)
+  ),
   "contrastive": over_pairs(pair_losses.contrastive_margin, power=1, **MARGINS),
   "snr": over_pairs(pair_losses.snr_contrastive, **MARGINS),
   "margin": margin_over_triplets,

@@ -59,6 +59,7 @@ def over_anchors(loss, **options):
 
 # What other libraries answer, by the name of the answer.
 SAME_AS = {
+  "given": lambda **arrays: jnp.mean(triplet.triplet(**arrays, margin=1.0)),
   "all": over_triplets(triplet.triplet_all, margin=0.5),
   "all_squared": over_triplets(triplet.triplet_all, distance=squared_euclidean, **UNIT),
   "all_cosine": over_triplets(triplet.triplet_all, distance=cosine_distance),

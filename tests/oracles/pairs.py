@@ -60,11 +60,21 @@ def triplets() -> None:
       answers.add(name("hard"), of_embeddings(loss), **batch)
       loss = sentence.BatchHardSoftMarginTripletLoss(None, **options)
       answers.add(name("hard_soft"), of_embeddings(loss), **batch)
+  rows = np.random.default_rng(7).normal(size=(3, 9, 5))
+  rows = dict(zip(("anchor", "positive", "negative"), rows, strict=True))
+  loss = sentence.TripletLoss(None, triplet_margin=1)
+  of_rows = lambda **rows: loss.compute_loss_from_embeddings(list(rows.values()), None)
+  answers.add("given_9x5", of_rows, **rows)
   answers.write()
 
 
 def pairs() -> None:
   answers = Answers("pair_losses", *PACKAGES)
+  rng = np.random.default_rng(6)
+  views = {"z_1": rng.normal(size=(9, 3)), "z_2": rng.normal(size=(9, 3))}
+  loss = sentence.ContrastiveLoss(None)
+  of_views = lambda z_1, z_2, same: loss.compute_loss_from_embeddings([z_1, z_2], same.long())
+  answers.add("given_9x3", of_views, same=np.arange(9) % 3 == 0, **views)
   for size, batch in batches(np.random.default_rng(1)):
     margins = {"pos_margin": 0.2, "neg_margin": 1.1, "reducer": MeanReducer()}
     answers.add(f"contrastive_{size}", losses.ContrastiveLoss(**margins), **batch)
