@@ -116,7 +116,7 @@ def tuplet_margin(
   shared = {"scale": jnp.asarray(scale, rows["z"].dtype)}
   options = {"tile_size": tile_size, "axis_name": axis_name}
   terms = functools.partial(_other_cosines, precision=precision)
-  rows["others"] = pair_sums(terms, rows, columns, shared, **options).log_sums[0]
+  rows = rows | {"others": pair_sums(terms, rows, columns, shared, **options).log_sums[0]}
   terms = functools.partial(_against_others, margin=margin, precision=precision)
   total, count = pair_sums(terms, rows, columns, shared, **options).sums
   return ratio(total, count)
