@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.losses.labelled import labelled_unit_rows, positives_and_negatives
+from repjax.losses.labelled import labelled_rows, positives_and_negatives
 from repjax.losses.layout import batch_sum, gather
 from repjax.losses.pairs import PairSums, pair_sums
 
@@ -50,7 +50,9 @@ def fast_ap(
   References:
     Cakir et al., `Deep Metric Learning to Rank <https://doi.org/10.1109/CVPR.2019.00196>`_, 2019.
   """
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)
   terms = functools.partial(_shares_of_bins, bins=bins, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
@@ -105,12 +107,14 @@ def smooth_ap(
     Brown et al., `Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval
     <https://arxiv.org/abs/2007.12163>`_, 2020.
   """
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   columns = gather(rows, axis_name)
   cosine = jnp.matmul(rows["z"], columns["z"].T, precision=precision)
   positive, negative = positives_and_negatives(rows, columns)
   own = rows["index"][:, None] == columns["index"][None, :]
-  same = rows["keep"][:, None] & (positive | own)
+  same = (rows["label"] >= 0)[:, None] & (positive | own)
 
   @jax.checkpoint  # otherwise the backward pass would keep a matrix for every anchor
   def average_precision(row):
@@ -164,7 +168,9 @@ def histogram(
     Ustinova and Lempitsky, `Learning Deep Embeddings with Histogram Loss
     <https://arxiv.org/abs/1611.00822>`_, 2016.
   """
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   columns = gather(rows, axis_name)
   cosine = jnp.matmul(rows["z"], columns["z"].T, precision=precision)
   place = (cosine + 1) * (bins / 2)

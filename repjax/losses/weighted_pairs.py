@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.losses.labelled import Rows, labelled_unit_rows, positives_and_negatives
+from repjax.losses.labelled import labelled_rows, positives_and_negatives
 from repjax.losses.layout import gather
 from repjax.losses.pairs import PairSums, pair_sums
 
@@ -61,7 +61,9 @@ def multi_similarity(
     Wang et al., `Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning
     <https://arxiv.org/abs/1904.06627>`_, 2019, section 4.
   """
-  rows = columns = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, columns = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   mines = mining_margin is not None
   if mines:
     rows = rows | _thresholds(rows, mining_margin, tile_size, precision, axis_name)
@@ -121,7 +123,9 @@ def circle(
     Sun et al., `Circle Loss: A Unified Perspective of Pair Similarity Optimization
     <https://arxiv.org/abs/2002.10857>`_, 2020, section 3.
   """
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   terms = functools.partial(_circles, margin=margin, gamma=gamma, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
   return jax.nn.softplus(sums.log_sums[0] + sums.log_sums[1])
@@ -175,7 +179,9 @@ def angular(
   if not 0 < alpha <= 70:
     # The sums over negatives may come down to exp(-8 t^2), which float32 holds up to 73 degrees.
     raise ValueError(f"alpha={alpha} degrees is out of range; give an angle in (0, 70]")
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   square = math.tan(math.radians(alpha)) ** 2
   columns = gather(rows, axis_name)
   logits = 4 * square * jnp.matmul(rows["z"], columns["z"].T, precision=precision)
@@ -243,7 +249,9 @@ def ranked_list(
     Wang et al., `Ranked List Loss for Deep Metric Learning <https://arxiv.org/abs/1903.03238>`_,
     2019.
   """
-  rows = labelled_unit_rows(embeddings, labels, where, axis_name)
+  rows, _ = labelled_rows(
+    embeddings, labels, normalize=True, where=where, axis_name=axis_name
+  )
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)
   terms = functools.partial(
     _ranked, near=alpha - margin, far=alpha, t_p=t_p, t_n=t_n, precision=precision
@@ -253,7 +261,7 @@ def ranked_list(
   return (1 - balance) * mean(*sums.sums[:2]) + balance * mean(*sums.sums[2:])
 
 
-def _cosines(row: Rows, column: Rows, precision) -> jax.Array:
+def _cosines(row, column, precision) -> jax.Array:
   return jnp.matmul(row["z"], column["z"].T, precision=precision)
 
 
@@ -269,7 +277,7 @@ def _multi_similarities(row, column, shared, *, alpha, beta, base, precision) ->
   return PairSums((pull, push))
 
 
-def _thresholds(rows, margin, tile_size, precision, axis_name) -> Rows:
+def _thresholds(rows, margin, tile_size, precision, axis_name) -> dict[str, jax.Array]:
   """Which pairs of a row are hard: known only once all of its pairs have been seen."""
   rows = lax.stop_gradient(rows)
   columns = gather(rows, axis_name)
