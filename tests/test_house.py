@@ -32,7 +32,7 @@ MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
 LEARNER_PARTS = {"repjax.learners.learner"}
 # What losses share; every other file in the room holds losses alone.
-LOSS_PARTS = {"classes.py", "labelled.py", "layout.py", "moments.py", "pairs.py"}
+LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "pairs", "partners")}
 EXPERIMENT_PARTS = {
   "experiments",
   "experiments.outcome",

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
-from repjax.losses.layout import batch_sum, gather, row_index
+from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
+from repjax.losses.layout import batch_sum, gather
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
+from repjax.losses.partners import aligned, apart, others, places, products
 
 
 def clustered_info_nce(
@@ -53,12 +54,12 @@ def clustered_info_nce(
     Zhang et al., `Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning
     <https://arxiv.org/abs/2402.11816>`_, 2024; code at https://github.com/MajorDavidZhang/MCL.
   """
-  rows, columns, positive = _unit_pairs(query, key, temperature, where, axis_name)
-  if jnp.shape(labels) != jnp.shape(query)[:1]:
-    raise ValueError(f"expected labels of shape {query.shape[:1]}, got {jnp.shape(labels)}")
-  label = jnp.asarray(labels, jnp.result_type(labels))
-  more = {"label": label, "keep": rows["keep"] & (label >= 0)}
-  terms = functools.partial(_others, precision=precision)
+  check_labels(labels, query=query)
+  label = jnp.asarray(labels, jnp.result_type(labels))  # int64 of NumPy comes down silently
+  keep = _everyone(query, where) & (label >= 0)
+  rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
+  more = {"label": label}
+  terms = functools.partial(_of_cluster, precision=precision)
   options = {"tile_size": tile_size, "axis_name": axis_name}
   sums = pair_sums(terms, rows | more, columns | more, **options)
   return jax.nn.softplus(sums.log_sums[0] - positive)
@@ -105,9 +106,10 @@ def hard_info_nce(
   """
   if not 0 < share <= 1:
     raise ValueError(f"share={share} is out of range; give a share of the keys in (0, 1]")
-  rows, columns, positive = _unit_pairs(query, key, temperature, where, axis_name)
-  (logits,) = _others(rows, gather(columns, axis_name), (), precision).log_sums
-  count = batch_sum(jnp.sum(rows["keep"]), axis_name) - 1
+  keep = _everyone(query, where)
+  rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
+  (logits,) = others(rows, gather(columns, axis_name), (), precision).log_sums
+  count = batch_sum(jnp.sum(keep), axis_name) - 1
   # A little less, so that 0.1 of 10 is 1 also where it comes out as 1.0000001.
   last = jnp.maximum(jnp.ceil(share * count - 1e-4).astype(jnp.int32), 1) - 1
   least = -jnp.sort(-lax.stop_gradient(logits), 1)[:, last]
@@ -156,10 +158,11 @@ def averaged_info_nce(
     Livne, `Contrastive Mutual Information Learning: Toward Robust Representations without
     Positive-Pair Augmentations <https://arxiv.org/abs/2509.21511>`_, 2025.
   """
-  rows, columns, positive = _unit_pairs(query, key, temperature, where, axis_name)
-  terms = functools.partial(_others, precision=precision)
+  keep = _everyone(query, where)
+  rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
+  terms = functools.partial(others, precision=precision)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
-  count = batch_sum(jnp.sum(rows["keep"], dtype=positive.dtype), axis_name)
+  count = batch_sum(jnp.sum(keep, dtype=positive.dtype), axis_name)
   return jax.nn.softplus(sums.log_sums[0] - jnp.log(jnp.maximum(count - 1, 1)) - positive)
 
 
@@ -207,7 +210,7 @@ def gated_info_nce(
   query, key, gate = map(at_least_float32, (query, key, gate))
   # <g q, g k> and |g k|^2 are products with g^2, so that no key is gated once for every query.
   seen = l2_normalize(gate * query)
-  place = _places(len(query), where, axis_name)
+  place = places(len(query), where, axis_name)
   rows = place | {"z": gate * seen / temperature, "gate": gate**2}
   columns = place | {"z": l2_normalize(key)}
   terms = functools.partial(_gated_others, precision=precision)
@@ -216,37 +219,18 @@ def gated_info_nce(
   return jax.nn.softplus(sums.log_sums[0] - positive)
 
 
-def _places(batch, where, axis_name):
-  keep = jnp.ones(batch, bool) if where is None else where
-  return {"index": row_index(batch, axis_name), "keep": keep}
+def _everyone(query, where) -> jax.Array:
+  return jnp.ones(len(query), bool) if where is None else where
 
 
-def _unit_pairs(query, key, temperature, where, axis_name):
-  """Rows and columns whose products are logits, and the logit of each pair."""
-  check_same_shape(2, query=query, key=key)
-  query, key = (l2_normalize(at_least_float32(x)) for x in (query, key))
-  query = query / temperature
-  place = _places(len(query), where, axis_name)
-  return place | {"z": query}, place | {"z": key}, jnp.sum(query * key, -1)
-
-
-def _apart(row, column) -> jax.Array:
-  """Which pairs are of two examples, both of which take part, of one cluster if there are any."""
-  apart = row["index"][:, None] != column["index"][None, :]
-  if "label" in row:
-    apart &= row["label"][:, None] == column["label"][None, :]
-  return apart & row["keep"][:, None] & column["keep"][None, :]
-
-
-def _others(row, column, shared, precision) -> PairSums:
-  del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
-  return PairSums((jnp.where(_apart(row, column), logits, -jnp.inf),))
+def _of_cluster(row, column, shared, precision) -> PairSums:
+  (logits,) = others(row, column, shared, precision).log_sums
+  same = row["label"][:, None] == column["label"][None, :]
+  return PairSums((jnp.where(same, logits, -jnp.inf),))
 
 
 def _gated_others(row, column, shared, precision) -> PairSums:
   del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
   square = jnp.matmul(row["gate"], (column["z"] ** 2).T, precision=precision)
-  logits *= lax.rsqrt(jnp.maximum(square, 1e-12))
-  return PairSums((jnp.where(_apart(row, column), logits, -jnp.inf),))
+  logits = products(row, column, precision) * lax.rsqrt(jnp.maximum(square, 1e-12))
+  return PairSums((jnp.where(apart(row, column), logits, -jnp.inf),))

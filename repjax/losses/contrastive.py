@@ -9,6 +9,7 @@ from jax import lax
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
 from repjax.losses.layout import batch_mean, row_index
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
+from repjax.losses.partners import aligned, apart, others, products
 
 
 def info_nce(
@@ -59,24 +60,18 @@ def info_nce(
     He et al., `Momentum Contrast for Unsupervised Visual Representation Learning
     <https://arxiv.org/abs/1911.05722>`_, 2019, eq. 1.
   """
-  check_same_shape(2, query=query, key=key)
-  query, key = at_least_float32(query), at_least_float32(key)
   if negatives is None and not in_batch:
     raise ValueError("in_batch=False leaves no negatives; give an array of negatives")
-  unit = l2_normalize if normalize else lambda x: x
-  query, key = unit(query) / temperature, unit(key)
-  positive = jnp.sum(query * key, -1)
+  rows, columns, positive = aligned(query, key, temperature, where, axis_name, normalize=normalize)
   parts = [positive]
   if in_batch:
-    row = {"index": row_index(len(query), axis_name)}
-    if where is not None:
-      row["keep"] = where
-    terms = functools.partial(_others, precision=precision)
-    rows, columns = {"z": query} | row, {"z": key} | row
+    terms = functools.partial(others, precision=precision)
     sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
     parts.append(sums.log_sums[0])
   if negatives is not None:
-    parts.append(_queue_log_sum(query, unit(at_least_float32(negatives)), tile_size, precision))
+    negatives = at_least_float32(negatives)
+    negatives = l2_normalize(negatives) if normalize else negatives
+    parts.append(_queue_log_sum(rows["z"], negatives, tile_size, precision))
   loss = functools.reduce(jnp.logaddexp, parts) - positive
   return loss if where is None else jnp.where(where, loss, 0)
 
@@ -124,7 +119,7 @@ def nt_xent(
     <https://arxiv.org/abs/2002.05709>`_, 2020, eq. 1.
   """
   rows, positive = _two_views(z_1, z_2, temperature, where, axis_name)
-  terms = functools.partial(_others, precision=precision)
+  terms = functools.partial(others, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
   loss = jnp.mean(sums.log_sums[0].reshape(2, -1), 0) - positive
   return loss if where is None else jnp.where(where, loss, 0)
@@ -267,43 +262,20 @@ def hardness_weighted_info_nce(
     Lan et al., `LLaVE: Large Language and Vision Embedding Models with Hardness-Weighted
     Contrastive Learning <https://arxiv.org/abs/2503.04812>`_, 2025, section 3.
   """
-  check_same_shape(2, query=query, key=key)
-  query, key = (l2_normalize(at_least_float32(x)) for x in (query, key))
-  query = query / temperature
-  positive = jnp.sum(query * key, -1)
-  row = {"index": row_index(len(query), axis_name)}
-  if where is not None:
-    row["keep"] = where
+  rows, columns, positive = aligned(query, key, temperature, where, axis_name)
   terms = functools.partial(_hard_others, precision=precision)
   shared = {"weight": jnp.asarray(alpha * temperature, positive.dtype)}
-  sums = pair_sums(
-    terms, {"z": query} | row, {"z": key} | row, shared, tile_size=tile_size, axis_name=axis_name
-  )
+  sums = pair_sums(terms, rows, columns, shared, tile_size=tile_size, axis_name=axis_name)
   to_key, to_query = sums.log_sums[0], sums.column_log_sums[0]
   loss = (jnp.logaddexp(to_key, positive) + jnp.logaddexp(to_query, positive)) / 2 - positive
   return loss if where is None else jnp.where(where, loss, 0)
 
 
-def _others(row, column, shared, precision) -> PairSums:
-  """Logits of everyone but oneself."""
-  del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
-  return PairSums((jnp.where(_apart(row, column), logits, -jnp.inf),))
-
-
 def _hard_others(row, column, shared, precision) -> PairSums:
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
+  logits = products(row, column, precision)
   logits += shared["weight"] * lax.stop_gradient(logits)
-  logits = jnp.where(_apart(row, column), logits, -jnp.inf)
+  logits = jnp.where(apart(row, column), logits, -jnp.inf)
   return PairSums((logits,), column_log_sums=(logits,))
-
-
-def _apart(row, column) -> jax.Array:
-  """Which pairs are of two examples, both of which take part."""
-  apart = row["index"][:, None] != column["index"][None, :]
-  if "keep" in row:
-    apart &= row["keep"][:, None] & column["keep"][None, :]
-  return apart
 
 
 def _queue_log_sum(query, negatives, tile_size, precision) -> jax.Array:
@@ -340,7 +312,7 @@ def _decoupled(z_1, z_2, weight, *, temperature, where, tile_size, precision, ax
   total = len(z_1) * (1 if axis_name is None else lax.axis_size(axis_name))
   # The same number for both views of an example, so that the partner is left out too.
   rows["index"] %= total
-  terms = functools.partial(_others, precision=precision)
+  terms = functools.partial(others, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
   some = jnp.isfinite(sums.log_sums[0][: len(z_1)])
   if where is not None:

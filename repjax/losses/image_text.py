@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
-from repjax.losses.layout import batch_mean, row_index
+from repjax.arrays import check_labels
+from repjax.losses.layout import batch_mean
 from repjax.losses.pairs import PairSums, pair_sums
+from repjax.losses.partners import aligned, both_kept, products
 
 
 def clip(
@@ -53,7 +54,7 @@ def clip(
     Jia et al., `Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
     Supervision <https://arxiv.org/abs/2102.05918>`_, 2021 (label smoothing).
   """
-  rows, columns, positive = _aligned(image, text, temperature, where, axis_name)
+  rows, columns, positive = aligned(image, text, temperature, where, axis_name)
   terms = functools.partial(_both_ways, precision=precision)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
   target = positive
@@ -106,7 +107,7 @@ def siglip(
     Zhai et al., `Sigmoid Loss for Language Image Pre-Training
     <https://arxiv.org/abs/2303.15343>`_, 2023, eq. 2.
   """
-  rows, columns, positive = _aligned(image, text, temperature, where, axis_name)
+  rows, columns, positive = aligned(image, text, temperature, where, axis_name)
   shared = {"bias": jnp.asarray(bias, positive.dtype)}
   terms = functools.partial(_yes_or_no, precision=precision)
   sums = pair_sums(terms, rows, columns, shared, tile_size=tile_size, axis_name=axis_name)
@@ -159,9 +160,9 @@ def unicl(
   check_labels(labels, image=image)
   keep = labels >= 0
   where = keep if where is None else keep & where
-  rows, columns, _ = _aligned(image, text, temperature, where, axis_name)
+  rows, columns, _ = aligned(image, text, temperature, where, axis_name)
   terms = functools.partial(_same_label, precision=precision)
-  more = {"label": labels}
+  more = {"label": jnp.asarray(labels, jnp.result_type(labels))}
   sums = pair_sums(terms, rows | more, columns | more, tile_size=tile_size, axis_name=axis_name)
   count = jnp.maximum(sums.sums[1], 1)
   to_text = sums.log_sums[0] - sums.sums[0] / count
@@ -169,42 +170,27 @@ def unicl(
   return jnp.where(where, (to_text + to_image) / 2, 0)
 
 
-def _aligned(image, text, temperature, where, axis_name):
-  """Rows and columns whose products are logits, and the logit of each pair."""
-  check_same_shape(2, image=image, text=text)
-  image, text = (l2_normalize(at_least_float32(x)) for x in (image, text))
-  image = image / temperature
-  row = {"index": row_index(len(image), axis_name)}
-  if where is not None:
-    row["keep"] = where
-  return {"z": image} | row, {"z": text} | row, jnp.sum(image * text, -1)
-
-
-def _kept(row, column, values, otherwise):
-  if "keep" not in row:
-    return values
-  return jnp.where(row["keep"][:, None] & column["keep"][None, :], values, otherwise)
-
-
 def _both_ways(row, column, shared, precision) -> PairSums:
   del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
-  logits = _kept(row, column, logits, -jnp.inf)
+  logits = products(row, column, precision)
+  logits = both_kept(row, column, logits, -jnp.inf)
   return PairSums((logits,), column_log_sums=(logits,))
 
 
 def _yes_or_no(row, column, shared, precision) -> PairSums:
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision) + shared["bias"]
+  logits = products(row, column, precision) + shared["bias"]
   own = row["index"][:, None] == column["index"][None, :]
-  return PairSums(sums=(_kept(row, column, jax.nn.softplus(jnp.where(own, -logits, logits)), 0),))
+  return PairSums(
+    sums=(both_kept(row, column, jax.nn.softplus(jnp.where(own, -logits, logits)), 0),)
+  )
 
 
 def _same_label(row, column, shared, precision) -> PairSums:
   del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
-  same = _kept(row, column, row["label"][:, None] == column["label"][None, :], False)
+  logits = products(row, column, precision)
+  same = both_kept(row, column, row["label"][:, None] == column["label"][None, :], False)
   positive = jnp.where(same, logits, 0)
-  logits = _kept(row, column, logits, -jnp.inf)
+  logits = both_kept(row, column, logits, -jnp.inf)
   return PairSums(
     (logits,),
     (positive, same.astype(logits.dtype)),

@@ -50,9 +50,7 @@ def fast_ap(
   References:
     Cakir et al., `Deep Metric Learning to Rank <https://doi.org/10.1109/CVPR.2019.00196>`_, 2019.
   """
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)
   terms = functools.partial(_shares_of_bins, bins=bins, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
@@ -107,9 +105,7 @@ def smooth_ap(
     Brown et al., `Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval
     <https://arxiv.org/abs/2007.12163>`_, 2020.
   """
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   columns = gather(rows, axis_name)
   cosine = jnp.matmul(rows["z"], columns["z"].T, precision=precision)
   positive, negative = positives_and_negatives(rows, columns)
@@ -168,9 +164,7 @@ def histogram(
     Ustinova and Lempitsky, `Learning Deep Embeddings with Histogram Loss
     <https://arxiv.org/abs/1611.00822>`_, 2016.
   """
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   columns = gather(rows, axis_name)
   cosine = jnp.matmul(rows["z"], columns["z"].T, precision=precision)
   place = (cosine + 1) * (bins / 2)

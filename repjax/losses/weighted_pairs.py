@@ -123,9 +123,7 @@ def circle(
     Sun et al., `Circle Loss: A Unified Perspective of Pair Similarity Optimization
     <https://arxiv.org/abs/2002.10857>`_, 2020, section 3.
   """
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   terms = functools.partial(_circles, margin=margin, gamma=gamma, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
   return jax.nn.softplus(sums.log_sums[0] + sums.log_sums[1])
@@ -179,9 +177,7 @@ def angular(
   if not 0 < alpha <= 70:
     # The sums over negatives may come down to exp(-8 t^2), which float32 holds up to 73 degrees.
     raise ValueError(f"alpha={alpha} degrees is out of range; give an angle in (0, 70]")
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   square = math.tan(math.radians(alpha)) ** 2
   columns = gather(rows, axis_name)
   logits = 4 * square * jnp.matmul(rows["z"], columns["z"].T, precision=precision)
@@ -249,9 +245,7 @@ def ranked_list(
     Wang et al., `Ranked List Loss for Deep Metric Learning <https://arxiv.org/abs/1903.03238>`_,
     2019.
   """
-  rows, _ = labelled_rows(
-    embeddings, labels, normalize=True, where=where, axis_name=axis_name
-  )
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
   rows["square"] = jnp.sum(rows["z"] ** 2, -1)
   terms = functools.partial(
     _ranked, near=alpha - margin, far=alpha, t_p=t_p, t_n=t_n, precision=precision
