@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
+from repjax.losses.assignments import sinkhorn
 from repjax.losses.layout import batch_mean, batch_sum
-from repjax.losses.sinkhorn import sinkhorn
 
 
 def swav(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
-from repjax.losses.dino import ibot
 from repjax.losses.layout import batch_mean, batch_sum
 from repjax.losses.pairs import PairSums, pair_sums
+from repjax.losses.self_distillation import ibot
 
 
 def group_pixels(

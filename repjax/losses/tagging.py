@@ -7,7 +7,7 @@ from jax import lax
 from repjax.arrays import at_least_float32, check_same_shape
 
 
-def asymmetric(
+def asymmetric_multi_label(
   logits: jax.Array,
   labels: jax.Array,
   *,

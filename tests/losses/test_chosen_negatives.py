@@ -64,7 +64,7 @@ def test_an_open_gate_is_info_nce_and_a_closed_dimension_is_gone():
 
 def test_bad_arguments_are_named():
   query, key = pairs()
-  with pytest.raises(ValueError, match=r"\(11,\), got \(7,\)"):
+  with pytest.raises(ValueError, match=r"got \(11, 6\) and \(7,\)"):
     chosen_negatives.clustered_info_nce(query, key, np.zeros(7, int))
   with pytest.raises(ValueError, match=r"\(11, 6\).*\(11, 5\)"):
     chosen_negatives.gated_info_nce(query, key, np.ones((11, 5)))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from definitions.triplet import cosine, cubic, euclidean, manhattan, noise_to_signal, squared
+from definitions.triplets import cosine, cubic, euclidean, manhattan, noise_to_signal, squared
 
 from repjax.losses import distances
 

@@ -55,7 +55,7 @@ def margin_mse(query, key, other, more, teacher):
 
 
 def asymmetric(**options):
-  return lambda x, y: jnp.mean(tagging.asymmetric(x, y, **options))
+  return lambda x, y: jnp.mean(tagging.asymmetric_multi_label(x, y, **options))
 
 
 SMOOTH = {"label_smoothing": 0.1}

@@ -7,8 +7,8 @@ import pytest
 from definitions.prototypes import softmax
 from harness import answers, check_answer
 
+from repjax.losses.assignments import sinkhorn
 from repjax.losses.prototypes import msn, obow, obow_targets, pmsn, swav, update_word_distance
-from repjax.losses.sinkhorn import sinkhorn
 
 
 def swav_of_scores(scores):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from harness import answers, check_answer
 
-from repjax.losses import lejepa, redundancy, siamese, spread, vicreg
+from repjax.losses import isotropic, redundancy, siamese, spread, variance
 
 
 def along(directions):
@@ -14,21 +14,21 @@ def along(directions):
 
 
 def sigreg(z, directions):
-  return jnp.mean(lejepa.epps_pulley(z @ along(directions).T))
+  return jnp.mean(isotropic.epps_pulley(z @ along(directions).T))
 
 
 def of_lejepa(z, directions):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lejepa, "_directions", lambda *_: along(directions))
-    return lejepa.lejepa(z, None, sigreg_weight=0.2, global_views=2)
+    patch.setattr(isotropic, "_directions", lambda *_: along(directions))
+    return isotropic.lejepa(z, None, sigreg_weight=0.2, global_views=2)
 
 
 # What lightly takes the mean of, by the name of the answer.
 SAME_AS = {
   "cosine": lambda z_1, z_2: siamese.simsiam(z_1, z_2),
   "barlow_twins": lambda z_1, z_2: redundancy.barlow_twins(z_1, z_2, redundancy_weight=0.01),
-  "vicreg": lambda z_1, z_2: vicreg.vicreg(z_1, z_2, covariance_weight=2.0),
-  "vicregl": lambda **views: vicreg.vicregl(**views, alpha=0.6, num_matches=(3, 2)),
+  "vicreg": lambda z_1, z_2: variance.vicreg(z_1, z_2, covariance_weight=2.0),
+  "vicregl": lambda **views: variance.vicregl(**views, alpha=0.6, num_matches=(3, 2)),
   "w_mse": lambda z_1, z_2: redundancy.w_mse(z_1, z_2, eps=0.01),
   "tico": lambda **views: redundancy.tico(**views, decay=0.8, contrast_weight=5.0)[0],
   "koleo": lambda z: spread.koleo(z, eps=1e-12),

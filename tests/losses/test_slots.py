@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from repjax.losses.contrastive import info_nce
-from repjax.losses.dino import ibot
+from repjax.losses.self_distillation import ibot
 from repjax.losses.slots import group_pixels, slot_info_nce, slotcon
 
 

@@ -13,13 +13,13 @@ LABELS = RNG.integers(2, size=(5, 9))
 
 
 def value_and_grad(logits, labels, **options):
-  total = lambda logits: jnp.sum(tagging.asymmetric(logits, labels, **options))
+  total = lambda logits: jnp.sum(tagging.asymmetric_multi_label(logits, labels, **options))
   return jax.value_and_grad(total)(logits)
 
 
 def test_without_focus_and_clip_it_is_binary_cross_entropy():
   options = {"gamma_positive": 0.0, "gamma_negative": 0.0, "clip": 0.0}
-  ours = tagging.asymmetric(LOGITS, LABELS, **options)
+  ours = tagging.asymmetric_multi_label(LOGITS, LABELS, **options)
   wanted = np.sum(np.log1p(np.exp(np.where(LABELS, -LOGITS, LOGITS))), 1)
   np.testing.assert_allclose(ours, wanted, rtol=1e-5)
 
@@ -49,4 +49,4 @@ def test_sure_mistakes_have_finite_gradients(gamma, clip):
 
 def test_mismatched_tags_are_named():
   with pytest.raises(ValueError, match=r"\(5, 9\).*\(5, 4\)"):
-    tagging.asymmetric(LOGITS, LABELS[:, :4])
+    tagging.asymmetric_multi_label(LOGITS, LABELS[:, :4])

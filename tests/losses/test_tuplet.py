@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from harness import answers, check_answer
-from test_triplet import over_anchors, over_positives
+from test_triplets import over_anchors, over_positives
 
-from repjax.losses import contrastive, triplet, tuplet
+from repjax.losses import contrastive, triplets, tuplet
 from repjax.losses.distances import cosine_distance, euclidean
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def test_n_pairs_is_info_nce_of_products():
 def test_a_tuplet_of_one_negative_is_a_soft_triplet():
   x, labels, scale = EMBEDDINGS[:3], np.array([0, 0, 1]), 5.0
   scaled = lambda rows, columns: scale * cosine_distance(rows, columns)
-  wanted = triplet.triplet_all(x, labels, margin=0.0, soft=True, distance=scaled)
+  wanted = triplets.triplet_all(x, labels, margin=0.0, soft=True, distance=scaled)
   ours = tuplet.tuplet_margin(x, labels, margin=0.0, scale=scale)
   np.testing.assert_allclose(ours, wanted, rtol=1e-5)
 
@@ -54,7 +54,7 @@ def test_a_tuplet_of_one_negative_is_a_soft_triplet():
 def test_a_large_scale_leaves_the_hardest_negative():
   scaled = lambda rows, columns: 1000 * cosine_distance(rows, columns)
   x, labels = EMBEDDINGS[:8], np.repeat(np.arange(4), 2)
-  wanted = triplet.triplet_hard(x, labels, margin=0.0, distance=scaled)
+  wanted = triplets.triplet_hard(x, labels, margin=0.0, distance=scaled)
   ours = tuplet.tuplet_margin(x, labels, margin=0.0, scale=1000.0)
   np.testing.assert_allclose(ours, wanted, rtol=1e-3, atol=1e-3)
 

@@ -1,4 +1,4 @@
-"""Writes triplet.npz, pair_losses.npz, tuplet.npz and miners.npz.
+"""Writes triplets.npz, pair_losses.npz, tuplet.npz and miners.npz.
 
 Answers of pytorch-metric-learning and of sentence-transformers.
 
@@ -32,7 +32,7 @@ def of_embeddings(loss):
 
 
 def triplets() -> None:
-  answers = Answers("triplet", *PACKAGES)
+  answers = Answers("triplets", *PACKAGES)
   for size, batch in batches(np.random.default_rng(0)):
 
     def add(name, loss, miner=None, size=size, batch=batch):

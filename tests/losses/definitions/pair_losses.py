@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-from definitions.triplet import WEIGHTS, clear, members, metric_of, unit
+from definitions.triplets import WEIGHTS, clear, members, metric_of, unit
 from harness import Case
 
 from repjax.losses import distances, pair_losses

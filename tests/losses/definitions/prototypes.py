@@ -4,8 +4,8 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+from definitions.assignments import sinkhorn
 from definitions.contrastive import unit
-from definitions.sinkhorn import sinkhorn
 from harness import Case
 
 from repjax.losses import prototypes as ours

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 from definitions.contrastive import log_sum_exp, unit
-from definitions.dino import ibot
 from definitions.prototypes import softmax
+from definitions.self_distillation import ibot
 from harness import Case
 
 from repjax.losses import slots as ours

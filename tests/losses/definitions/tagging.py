@@ -38,8 +38,8 @@ PLAIN = {"gamma_positive": 0.0, "gamma_negative": 0.0, "clip": 0.0}
 MILD = {"gamma_positive": 0.5, "gamma_negative": 1.5, "clip": 0.1}
 HELD = {"through_weights": False}
 CASES = [
-  Case("asymmetric", tagging.asymmetric, tags, asymmetric),
-  Case("asymmetric_mild", tagging.asymmetric, tags, asymmetric, options=MILD),
-  Case("asymmetric_plain", tagging.asymmetric, tags, asymmetric, options=PLAIN),
-  Case("asymmetric_held", tagging.asymmetric, tags, asymmetric, options=HELD),
+  Case("asymmetric", tagging.asymmetric_multi_label, tags, asymmetric),
+  Case("asymmetric_mild", tagging.asymmetric_multi_label, tags, asymmetric, options=MILD),
+  Case("asymmetric_plain", tagging.asymmetric_multi_label, tags, asymmetric, options=PLAIN),
+  Case("asymmetric_held", tagging.asymmetric_multi_label, tags, asymmetric, options=HELD),
 ]

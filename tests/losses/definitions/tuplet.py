@@ -2,7 +2,7 @@
 
 import numpy as np
 from definitions.contrastive import log_sum_exp
-from definitions.triplet import (
+from definitions.triplets import (
   SQUARED,
   WEIGHTS,
   clear,

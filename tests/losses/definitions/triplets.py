@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from harness import Case, normal
 
-from repjax.losses import distances, triplet
+from repjax.losses import distances, triplets
 
 
 def unit(x):
@@ -94,9 +94,9 @@ def violations(
 
 def batch_all(embeddings, labels, weights=None, soft=False, active_only=False, **options):
   out = []
-  for triplets in violations(embeddings, labels, weights=weights, **options):
-    total = sum(w * penalty(v, soft) for v, w in triplets)
-    count = sum(w for v, w in triplets if v > 0 or not active_only)
+  for of_anchor in violations(embeddings, labels, weights=weights, **options):
+    total = sum(w * penalty(v, soft) for v, w in of_anchor)
+    count = sum(w for v, w in of_anchor if v > 0 or not active_only)
     out.append(total / count if count else 0)
   return np.array(out)
 
@@ -223,51 +223,51 @@ COSINE = {"distance": distances.cosine_distance, "margin": 0.3}
 WEIGHTS = {"square": ("weights",), "stopped": ("weights",)}
 THREE = normal("anchor", "positive", "negative")
 CASES = [
-  Case("triplet", triplet.triplet, THREE, given, options={"margin": 0.5}),
-  Case("triplet_soft", triplet.triplet, THREE, given, options={"margin": 0.0, "soft": True}),
-  Case("triplet_squared", triplet.triplet, THREE, given, options=SQUARED),
-  Case("triplet_all", triplet.triplet_all, clear(of_triplets()), everything),
+  Case("triplet", triplets.triplet, THREE, given, options={"margin": 0.5}),
+  Case("triplet_soft", triplets.triplet, THREE, given, options={"margin": 0.0, "soft": True}),
+  Case("triplet_squared", triplets.triplet, THREE, given, options=SQUARED),
+  Case("triplet_all", triplets.triplet_all, clear(of_triplets()), everything),
   Case(
     "triplet_all_cosine",
-    triplet.triplet_all,
+    triplets.triplet_all,
     clear(of_triplets(**COSINE)),
     everything,
     options=COSINE,
   ),
   Case(
     "triplet_all_active",
-    triplet.triplet_all,
+    triplets.triplet_all,
     clear(of_triplets(**SQUARED)),
     everything,
     options={"active_only": True, **SQUARED},
   ),
   Case(
     "triplet_all_weights",
-    triplet.triplet_all,
+    triplets.triplet_all,
     clear(of_triplets(), weights=True),
     everything,
     **WEIGHTS,
   ),
   Case(
     "triplet_all_soft",
-    triplet.triplet_all,
+    triplets.triplet_all,
     clear(nothing, weights=True),
     everything,
     options={"soft": True},
     **WEIGHTS,
   ),
-  Case("triplet_hard", triplet.triplet_hard, clear(of_hardest()), hard),
+  Case("triplet_hard", triplets.triplet_hard, clear(of_hardest()), hard),
   Case(
     "triplet_hard_soft",
-    triplet.triplet_hard,
+    triplets.triplet_hard,
     clear(of_hardest(**MANHATTAN)),
     hard,
     options={"soft": True, **MANHATTAN},
   ),
-  Case("triplet_semi_hard", triplet.triplet_semi_hard, clear(of_order(**SQUARED)), semi_hard),
+  Case("triplet_semi_hard", triplets.triplet_semi_hard, clear(of_order(**SQUARED)), semi_hard),
   Case(
     "triplet_semi_hard_otherwise",
-    triplet.triplet_semi_hard,
+    triplets.triplet_semi_hard,
     clear(of_order(distance=distances.euclidean)),
     semi_hard,
     options={
@@ -276,10 +276,10 @@ CASES = [
       "normalize": False,
     },
   ),
-  Case("centroid_triplet", triplet.centroid_triplet, clear(nothing), centroid),
+  Case("centroid_triplet", triplets.centroid_triplet, clear(nothing), centroid),
   Case(
     "centroid_triplet_squared",
-    triplet.centroid_triplet,
+    triplets.centroid_triplet,
     clear(nothing),
     centroid,
     options={"margin": 1.0, **SQUARED},

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from repjax.losses.coding_rate import coding_rate, coding_rate_reduction, mlc
+from repjax.losses.coding_rates import coding_rate, coding_rate_reduction, mlc
 
 
 def normal(*shape, seed=0):

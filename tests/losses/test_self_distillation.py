@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from harness import answers, check_answer
 
-from repjax.losses.dino import dino, dinov2, ibot, update_center
+from repjax.losses.assignments import sinkhorn
 from repjax.losses.prototypes import swav
-from repjax.losses.sinkhorn import sinkhorn
+from repjax.losses.self_distillation import dino, dinov2, ibot, update_center
 
 
 def moved(weights, center, teacher, mask=None):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
+from repjax.losses.assignments import sinkhorn
 from repjax.losses.layout import batch_sum, gather
-from repjax.losses.sinkhorn import sinkhorn
 
 
 def coding_rate(

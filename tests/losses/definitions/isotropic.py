@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from harness import Case, normal
 
-from repjax.losses import lejepa as ours
+from repjax.losses import isotropic as ours
 
 KEY = jax.random.key(0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from harness import answers, check_answer
 
-from repjax.losses.sinkhorn import sinkhorn
+from repjax.losses.assignments import sinkhorn
 
 NAMES = [name for name in answers("prototype") if name.startswith("sinkhorn")]
 SCORES = np.random.default_rng(0).uniform(-1, 1, (24, 6)).astype(np.float32)

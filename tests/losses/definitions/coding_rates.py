@@ -4,7 +4,7 @@ import numpy as np
 from definitions.contrastive import unit
 from harness import Case, normal
 
-from repjax.losses import coding_rate as ours
+from repjax.losses import coding_rates as ours
 
 
 def rate(z, weights, scale):

@@ -7,7 +7,7 @@ from definitions.prototypes import batch_first, cross_entropy, softmax, swav
 from harness import Case
 from jax import lax
 
-from repjax.losses import dino as ours
+from repjax.losses import self_distillation as ours
 
 
 def dino(student, teacher, center, student_temperature=0.1, teacher_temperature=0.04):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from harness import Case, normal
 
-from repjax.losses.sinkhorn import sinkhorn as ours
+from repjax.losses.assignments import sinkhorn as ours
 
 
 def sinkhorn(scores, epsilon=0.05, iterations=3):

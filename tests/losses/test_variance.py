@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repjax.losses import vicreg as ours
+from repjax.losses import variance as ours
 
 # Every combination of signs: mean 0, variance 1 (a little more without bias) and no covariance.
 CUBE = np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1).T.astype(np.float32)
