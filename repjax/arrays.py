@@ -66,6 +66,25 @@ def at_least_float32(x: jax.Array) -> jax.Array:
   return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
+def cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0
+) -> jax.Array:
+  """Cross entropy of integer labels.
+
+  Args:
+    logits: ``[..., classes]``, floating.
+    labels: ``[...]`` integers; where negative, what comes out is of class 0 and to be masked.
+    label_smoothing: share of the target that is spread evenly over the classes.
+
+  Returns:
+    ``[...]``, in the dtype of ``logits``.
+  """
+  target = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
+  if label_smoothing:
+    target = (1 - label_smoothing) * target + label_smoothing * jnp.mean(logits, -1)
+  return jax.nn.logsumexp(logits, -1) - target
+
+
 def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Array:
   """Scales vectors to unit length, with a finite value and gradient at zero.
 

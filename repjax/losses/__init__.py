@@ -26,7 +26,6 @@ from repjax.losses.isotropic import epps_pulley, lejepa, sigreg
 from repjax.losses.language import (
   bag_of_words,
   captioning,
-  masked_language_model,
   next_token,
   prefix_mask,
 )
@@ -173,7 +172,6 @@ __all__ = [
   "madacos",
   "margin_loss",
   "margin_mse",
-  "masked_language_model",
   "masked_pixels",
   "masked_soft_labels",
   "masked_tokens",

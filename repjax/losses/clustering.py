@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
+from repjax.arrays import at_least_float32, check_same_shape, cross_entropy, l2_normalize
 from repjax.losses.layout import batch_mean, batch_sum
 
 
@@ -54,7 +54,7 @@ def deepcluster(
     raise ValueError(f"expected [batch, dim], [clusters, dim] and [batch], got {shapes}")
   embeddings, prototypes = (l2_normalize(at_least_float32(x)) for x in (embeddings, prototypes))
   logits = jnp.matmul(embeddings, prototypes.T, precision="highest") / temperature
-  return jnp.where(labels >= 0, _cross_entropy(logits, labels), 0)
+  return jnp.where(labels >= 0, cross_entropy(logits, labels), 0)
 
 
 def scan(
@@ -150,7 +150,7 @@ def self_label(
   chosen = (labels[:, None] == jnp.arange(weak.shape[1])[None]) & confident[:, None]
   counts = batch_sum(jnp.sum(chosen, 0, dtype=strong.dtype), axis_name)
   weights = jnp.where(confident, 1 / jnp.maximum(counts[labels], 1) if balance else 1, 0)
-  loss = jnp.where(confident, _cross_entropy(strong, labels), 0)
+  loss = jnp.where(confident, cross_entropy(strong, labels), 0)
   total, weight = batch_sum((jnp.sum(weights * loss), jnp.sum(weights)), axis_name)
   return total / jnp.where(weight > 0, weight, 1)
 
@@ -253,9 +253,3 @@ def elr_targets(
 
 def _bounded(logits) -> jax.Array:
   return jnp.clip(jax.nn.softmax(at_least_float32(logits), -1), 1e-4, 1 - 1e-4)
-
-
-def _cross_entropy(logits, labels) -> jax.Array:
-  """Of labels; some number where a label is negative."""
-  log_p = jax.nn.log_softmax(logits, -1)
-  return -jnp.take_along_axis(log_p, jnp.maximum(labels, 0)[:, None], -1)[:, 0]

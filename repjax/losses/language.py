@@ -1,10 +1,10 @@
-"""Losses that ask for tokens: hidden ones, the next one, or which ones a text has."""
+"""Losses that ask for tokens: the next one, or which ones a text has."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, masked_mean
+from repjax.arrays import at_least_float32, cross_entropy, masked_mean
 
 
 def prefix_mask(prefix: int | jax.Array, length: int) -> jax.Array:
@@ -29,36 +29,6 @@ def prefix_mask(prefix: int | jax.Array, length: int) -> jax.Array:
   shape = (*jnp.shape(prefix), length, length)
   query, key = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - k) for k in (2, 1))
   return (key <= query) | (key < jnp.asarray(prefix)[..., None, None])
-
-
-def masked_language_model(
-  logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0
-) -> jax.Array:
-  r"""Cross entropy of the tokens that were hidden.
-
-  .. math:: \ell = -\frac{1}{|M|} \sum_{t \in M} \log p(x_t)
-
-  A mean over an example's own hidden tokens. Hugging Face, which marks the others with -100, takes
-  the mean over the hidden tokens of the whole batch: for that, weigh examples by their number of
-  labels.
-
-  Args:
-    logits: ``[batch, tokens, vocabulary]``.
-    labels: the hidden tokens, ``[batch, tokens]`` int; -1, or any negative number, elsewhere.
-    label_smoothing: share of the target that is spread evenly over the vocabulary.
-
-  Returns:
-    Loss per example, ``[batch]`` float32, >= 0; 0 where nothing is hidden.
-
-  Raises:
-    ValueError: if the shapes do not match.
-
-  References:
-    Devlin et al., `BERT: Pre-training of Deep Bidirectional Transformers for Language
-    Understanding <https://arxiv.org/abs/1810.04805>`_, 2018, section 3.1.
-  """
-  _check_tokens(logits, labels=labels)
-  return masked_mean(_cross_entropy(logits, labels, label_smoothing), labels >= 0, axis=1)
 
 
 def next_token(
@@ -97,7 +67,9 @@ def next_token(
   _check_tokens(logits, tokens=tokens, **({} if mask is None else {"mask": mask}))
   following = tokens[:, 1:]
   asked = following >= 0 if mask is None else mask[:, 1:] & (following >= 0)
-  return masked_mean(_cross_entropy(logits[:, :-1], following, label_smoothing), asked, axis=1)
+  logits = at_least_float32(logits[:, :-1])
+  loss = cross_entropy(logits, following, label_smoothing=label_smoothing)
+  return masked_mean(loss, asked, axis=1)
 
 
 def captioning(
@@ -170,12 +142,3 @@ def _check_tokens(logits, **tokens) -> None:
     raise ValueError(
       f"expected logits [batch, tokens, vocabulary] and {names} [batch, tokens], got {shapes}"
     )
-
-
-def _cross_entropy(logits, labels, label_smoothing) -> jax.Array:
-  """Of each token, ``[batch, tokens]``; of token 0 where a label is negative."""
-  logits = at_least_float32(logits)
-  target = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
-  if label_smoothing:
-    target = (1 - label_smoothing) * target + label_smoothing * jnp.mean(logits, -1)
-  return jax.nn.logsumexp(logits, -1) - target

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_mask, check_same_shape, masked_mean, standardize
+from repjax.arrays import (
+  at_least_float32,
+  check_mask,
+  check_same_shape,
+  cross_entropy,
+  masked_mean,
+  standardize,
+)
 
 
 def masked_pixels(
@@ -57,7 +64,11 @@ def masked_pixels(
 
 
 def masked_tokens(
-  logits: jax.Array, targets: jax.Array, mask: jax.Array | None = None
+  logits: jax.Array,
+  targets: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  label_smoothing: float = 0.0,
 ) -> jax.Array:
   r"""Cross entropy of the discrete tokens that were hidden: words, or codes of image patches.
 
@@ -66,12 +77,14 @@ def masked_tokens(
       \frac{\exp(x_{t, y_t})}{\sum_v \exp(x_{t, v})}
 
   The mean is over the masked tokens of each example. BEiT's and BERT's codes take it over those of
-  the whole batch, which is the same where all examples hide equally many.
+  the whole batch, which is the same where all examples hide equally many: otherwise weigh examples
+  by how many they hide. Hugging Face marks what was not hidden by -100.
 
   Args:
     logits: ``[batch, tokens, vocabulary]``.
     targets: true tokens, ``[batch, tokens]`` integer; negative ones are left out.
     mask: what was hidden, ``[batch, tokens]`` bool; every token with a target if absent.
+    label_smoothing: share of the target that is spread evenly over the vocabulary.
 
   Returns:
     Loss per example, ``[batch]`` float32, >= 0; 0 where nothing is masked.
@@ -95,6 +108,5 @@ def masked_tokens(
     check_mask(mask, jnp.shape(targets))
     keep = keep & mask
   logits = at_least_float32(logits)
-  index = jnp.where(keep, targets, 0)[..., None]
-  true = jnp.take_along_axis(logits, index, -1)[..., 0]
-  return masked_mean(jax.nn.logsumexp(logits, -1) - true, keep, axis=1)
+  loss = cross_entropy(logits, targets, label_smoothing=label_smoothing)
+  return masked_mean(loss, keep, axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from harness import answers, check_answer
 
-from repjax.losses import contrastive, language, matching, sentence, tagging
+from repjax.losses import contrastive, language, masked, matching, sentence, tagging
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5, 7)).astype(np.float32)
@@ -18,8 +18,8 @@ def over_tokens(loss, count):
   return jnp.sum(loss * count) / jnp.sum(count)
 
 
-def masked_language_model(logits, labels, **options):
-  loss = language.masked_language_model(logits, labels, **options)
+def masked_tokens(logits, labels, **options):
+  loss = masked.masked_tokens(logits, labels, **options)
   return over_tokens(loss, jnp.sum(labels >= 0, 1))
 
 
@@ -60,8 +60,8 @@ def asymmetric(**options):
 
 SMOOTH = {"label_smoothing": 0.1}
 SAME_AS = {
-  "masked_language_model_torch": masked_language_model,
-  "masked_language_model_smooth_torch": lambda **x: masked_language_model(**x, **SMOOTH),
+  "masked_tokens_torch": masked_tokens,
+  "masked_tokens_smooth_torch": lambda **x: masked_tokens(**x, **SMOOTH),
   "next_token_torch": next_token,
   "next_token_smooth_torch": lambda **x: next_token(**x, **SMOOTH),
   "captioning_open_clip": captioning,
@@ -100,23 +100,21 @@ def test_each_example_may_have_a_prefix_of_its_own():
 
 def test_knowing_nothing_costs_the_log_of_the_vocabulary():
   nothing = np.zeros_like(LOGITS)
-  for loss in (language.masked_language_model, language.next_token):
+  for loss in (masked.masked_tokens, language.next_token):
     np.testing.assert_allclose(loss(nothing, TOKENS), np.log(7), rtol=1e-6)
   np.testing.assert_allclose(language.bag_of_words(nothing[:, 0], TOKENS), np.log(7), rtol=1e-6)
 
 
 def test_any_negative_label_is_left_out():
   labels = np.where(TOKENS > 3, TOKENS, -1)
-  ours = language.masked_language_model(LOGITS, np.where(labels < 0, -100, labels))
-  np.testing.assert_array_equal(ours, language.masked_language_model(LOGITS, labels))
+  ours = masked.masked_tokens(LOGITS, np.where(labels < 0, -100, labels))
+  np.testing.assert_array_equal(ours, masked.masked_tokens(LOGITS, labels))
 
 
 def test_a_token_is_asked_for_before_it_is_read():
   """So that the losses of tokens hidden one by one add up to those of the next tokens."""
   by_token = [
-    language.masked_language_model(
-      LOGITS[:, :-1], np.where(np.arange(1, 5) == t, TOKENS[:, 1:], -1)
-    )
+    masked.masked_tokens(LOGITS[:, :-1], np.where(np.arange(1, 5) == t, TOKENS[:, 1:], -1))
     for t in range(1, 5)
   ]
   ours = language.next_token(LOGITS, TOKENS)
@@ -148,7 +146,7 @@ def test_a_known_bag_of_words_costs_the_log_of_its_size():
   np.testing.assert_allclose(ours, np.log(there.sum(1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [language.masked_language_model, language.next_token])
+@pytest.mark.parametrize("loss", [masked.masked_tokens, language.next_token])
 def test_mismatched_tokens_are_named(loss):
   with pytest.raises(ValueError, match=r"\(6, 5, 7\).*\(6, 4\)"):
     loss(LOGITS, TOKENS[:, 1:])

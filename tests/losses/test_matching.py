@@ -7,7 +7,7 @@ import pytest
 from jax import P
 from scipy.optimize import linear_sum_assignment
 
-from repjax.losses import language, matching
+from repjax.losses import masked, matching
 from repjax.train.mesh import make_mesh
 
 RNG = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def test_soft_labels_that_are_hard_are_those_of_a_language_model():
   logits, mask = WORDS, RNG.random((3, 5)) < 0.5
   labels = RNG.integers(4, size=(3, 5))
   ours = matching.masked_soft_labels(logits, np.eye(4)[labels], mask)
-  wanted = language.masked_language_model(logits, np.where(mask, labels, -1))
+  wanted = masked.masked_tokens(logits, np.where(mask, labels, -1))
   np.testing.assert_allclose(ours, wanted, rtol=1e-5)
 
 

@@ -39,7 +39,7 @@ def tokens_(answers: Answers, rng: np.random.Generator) -> None:
 
   for name, smoothing in (("", 0.0), ("_smooth", 0.1)):
     loss = lambda logits, labels, s=smoothing: masked(logits, labels, s)
-    answers.add(f"masked_language_model{name}_torch", loss, logits=logits, labels=hidden)
+    answers.add(f"masked_tokens{name}_torch", loss, logits=logits, labels=hidden)
     loss = lambda logits, tokens, s=smoothing: masked(logits[:, :-1], tokens[:, 1:], s)
     answers.add(f"next_token{name}_torch", loss, logits=logits, tokens=tokens)
 

@@ -23,15 +23,6 @@ def mean(values):
   return np.mean(values) if values else 0.0
 
 
-def masked_language_model(logits, labels, label_smoothing=0.0):
-  return np.array(
-    [
-      mean([cross_entropy(z, y, label_smoothing) for z, y in zip(text, own, strict=True) if y >= 0])
-      for text, own in zip(logits, labels, strict=True)
-    ]
-  )
-
-
 def next_token(logits, tokens, mask=None, label_smoothing=0.0):
   out = []
   for i, text in enumerate(tokens):
@@ -51,12 +42,6 @@ def bag_of_words(logits, tokens):
   return np.array(out)
 
 
-def hidden(rng, batch, dim):
-  labels = rng.integers(VOCABULARY, size=(batch, dim))
-  labels[rng.random((batch, dim)) < 0.5] = -1
-  return {"logits": rng.normal(size=(batch, dim, VOCABULARY)), "labels": labels}
-
-
 def texts(rng, batch, dim):
   tokens = rng.integers(VOCABULARY, size=(batch, dim))
   return {"logits": rng.normal(size=(batch, dim, VOCABULARY)), "tokens": tokens}
@@ -74,10 +59,8 @@ def bags(rng, batch, dim):
 
 
 SMOOTH = {"label_smoothing": 0.1}
-MLM, NEXT = language.masked_language_model, language.next_token
+NEXT = language.next_token
 CASES = [
-  Case("masked_language_model", MLM, hidden, masked_language_model),
-  Case("masked_language_model_smooth", MLM, hidden, masked_language_model, options=SMOOTH),
   Case("next_token", NEXT, texts, next_token),
   Case("next_token_masked", NEXT, masked_texts, next_token, options=SMOOTH),
   Case("captioning", language.captioning, texts, captioning),

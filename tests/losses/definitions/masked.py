@@ -22,11 +22,12 @@ def masked_pixels(prediction, target, mask, norm="l1", normalize_target=False):
   return out
 
 
-def masked_tokens(logits, targets, mask=None):
-  out = np.zeros(len(targets))
+def masked_tokens(logits, targets, mask=None, label_smoothing=0.0):
+  words, out = logits.shape[-1], np.zeros(len(targets))
+  target = (1 - label_smoothing) * np.eye(words) + label_smoothing / words
   for i, row in enumerate(targets):
     losses = [
-      -np.log(np.exp(logits[i, t, y]) / np.exp(logits[i, t]).sum())
+      -target[y] @ np.log(np.exp(logits[i, t]) / np.exp(logits[i, t]).sum())
       for t, y in enumerate(row)
       if y >= 0 and (mask is None or mask[i, t])
     ]
@@ -58,10 +59,12 @@ def masked_words(rng, batch, dim):
 
 
 STOPPED = {"stopped": ("target",)}
+SMOOTH = {"label_smoothing": 0.1}
 MAE = {"norm": "l2", "normalize_target": True}
 CASES = [
   Case("masked_pixels", masked.masked_pixels, patches, masked_pixels, **STOPPED),
   Case("masked_pixels_mae", masked.masked_pixels, patches, masked_pixels, options=MAE, **STOPPED),
   Case("masked_tokens", masked.masked_tokens, words, masked_tokens),
   Case("masked_tokens_mask", masked.masked_tokens, masked_words, masked_tokens),
+  Case("masked_tokens_smooth", masked.masked_tokens, words, masked_tokens, options=SMOOTH),
 ]
