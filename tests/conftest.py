@@ -8,3 +8,15 @@ import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+  parser.addoption("--thorough", action="store_true", help="run what takes too long for every day")
+
+
+def pytest_collection_modifyitems(config, items):
+  if config.getoption("--thorough"):
+    return
+  thorough = [item for item in items if item.get_closest_marker("thorough")]
+  items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+  config.hook.pytest_deselected(items=thorough)

@@ -1,4 +1,8 @@
-"""Every loss of the library: definition, layouts and laws, as harness.py states them."""
+"""Every loss of the library: definition, layouts and laws, as harness.py states them.
+
+Without --thorough, only the first case of each loss is put through everything, on fewer layouts;
+of the others, which change options, the definition alone is checked, at one shape.
+"""
 
 import importlib
 import pathlib
@@ -8,27 +12,45 @@ import pytest
 
 FAMILIES = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("definitions/*.py"))
 CASES = [case for name in FAMILIES for case in importlib.import_module(f"definitions.{name}").CASES]
+# By what a loss is called, since partial functions of one loss are not equal.
+FIRST = {getattr(case.loss, "__name__", case.name): case for case in reversed(CASES)}
+EVERYDAY = {case.name for case in FIRST.values()}
 TILED = [harness.in_tiles(case) for case in CASES if harness.takes(case, "tile_size")]
+SHAPE = (7, 5)
+LAYOUTS = ("pmap", "shard_map_8", "mesh")
+TILED_LAYOUTS = ("shard_map_8", "mesh")
 
 
-def every(cases):
-  return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+def param(case, everyday, *names):
+  everyday = everyday and case.name.removesuffix("-tiled") in EVERYDAY
+  marks = () if everyday else (pytest.mark.thorough,)
+  return pytest.param(case, *names, marks=marks, id="-".join([case.name, *names]))
 
 
-@every([case for case in CASES if case.definition])
-@pytest.mark.parametrize("shape", harness.SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def every(cases, everyday=True):
+  return pytest.mark.parametrize("case", [param(case, everyday) for case in cases])
+
+
+def with_shapes():
+  for case in CASES:
+    for shape in harness.SHAPES if case.definition else ():
+      marks = () if shape == SHAPE else (pytest.mark.thorough,)
+      yield pytest.param(case, shape, marks=marks, id=f"{case.name}-{shape[0]}x{shape[1]}")
+
+
+def with_layouts():
+  for case in CASES + TILED:
+    everyday = TILED_LAYOUTS if case.name.endswith("-tiled") else LAYOUTS
+    for layout in harness.layouts(case):
+      yield param(case, layout in everyday, layout)
+
+
+@pytest.mark.parametrize(("case", "shape"), list(with_shapes()))
 def test_loss_equals_its_definition(case, shape):
   harness.check_definition(case, shape)
 
 
-@pytest.mark.parametrize(
-  ("case", "layout"),
-  [
-    pytest.param(case, layout, id=f"{case.name}-{layout}")
-    for case in CASES + TILED
-    for layout in harness.layouts(case)
-  ],
-)
+@pytest.mark.parametrize(("case", "layout"), list(with_layouts()))
 def test_loss_is_one_on_any_layout(case, layout):
   harness.check_layout(case, layout)
 
@@ -49,8 +71,13 @@ def test_leaving_rows_out_equals_dropping_them(case):
   harness.check_dropping(case)
 
 
-@every(CASES + TILED)
+@every(CASES)
 def test_loss_is_finite_at_degenerate_inputs(case):
+  harness.check_finite(case)
+
+
+@every(TILED, everyday=False)
+def test_loss_in_tiles_is_finite_at_degenerate_inputs(case):
   harness.check_finite(case)
 
 
