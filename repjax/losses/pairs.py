@@ -209,20 +209,21 @@ def _tiled_backward(terms, plan, saved, cotangents):
     of_columns = spread(by_column, j, out.column_log_sums, out.column_sums, 0)
     ((d_row, d_column, d_more),) = pull(PairSums(*of_rows, *of_columns))
     d_shared = _add(d_shared, d_more)
-    # A row tile's gradient is gathered apart until its last column: the compiler then writes each
-    # step's result in place, where two writes into one array would have it copy the whole.
-    d_row_tile = _add(d_row_tile, d_row)
-    last = i == j if plan.symmetric else j == _count(columns) - 1
-    done = jax.tree.map(lambda x: jnp.where(last, x, 0), d_row_tile)
-    d_row_tile = jax.tree.map(lambda x: jnp.where(last, 0, x), d_row_tile)
-    if plan.symmetric:  # one array for both roles, since rows and columns are the same
+    if plan.symmetric:
+      # One array for both roles, since rows and columns are the same. A row tile's gradient is
+      # gathered apart until its last column: the compiler then writes each step's result in place,
+      # where two writes into one array would have it copy the whole.
+      d_row_tile = _add(d_row_tile, d_row)
+      done = jax.tree.map(lambda x: jnp.where(i == j, x, 0), d_row_tile)
+      d_row_tile = jax.tree.map(lambda x: jnp.where(i == j, 0, x), d_row_tile)
       d_rows = _add_at(d_rows, j, _add(d_column, done))
     else:
-      d_rows, d_columns = _add_at(d_rows, i, done), _add_at(d_columns, j, d_column)
+      d_rows, d_columns = _add_at(d_rows, i, d_row), _add_at(d_columns, j, d_column)
     return (d_rows, d_row_tile, d_shared), (by_column, d_columns)
 
   d_rows, d_columns, d_shared = _zeros(_floats((row_tiles, column_tiles, shared)))
-  state = (d_rows, _at(d_rows, 0), d_shared), (by_column, None if plan.symmetric else d_columns)
+  d_row_tile, d_columns = (_at(d_rows, 0), None) if plan.symmetric else (None, d_columns)
+  state = (d_rows, d_row_tile, d_shared), (by_column, d_columns)
   (d_rows, _, d_shared), (_, d_columns) = _tour(plan, visit, state, row_tiles, column_tiles)
   d_rows = jax.tree.map(lambda x: _collect(x, rows), d_rows[0])
   if plan.symmetric:

@@ -1,4 +1,4 @@
-"""Which tests of losses are for every day, and which for --thorough."""
+"""Which tests of losses are for every day, and in which order they run."""
 
 import pathlib
 
@@ -10,9 +10,19 @@ EVERYDAY = {"test_contrastive.py", "test_losses.py", "test_pairs.py"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Answers of other libraries are compared every day; laws of single losses, which compile one
-  operation after the other, take four minutes and wait for --thorough."""
-  for item in items:
-    if item.path.parent == HERE and item.path.name not in EVERYDAY:
-      if "answer" not in getattr(item, "callspec", item).__dict__.get("params", {}):
-        item.add_marker(pytest.mark.thorough)
+  """Compiling is what these tests cost.
+
+  Laws of single losses, which compile one operation after the other, and answers of other libraries
+  wait for --thorough. What is tested of one case runs in a row, so that it shares programs.
+  """
+  ours = [item for item in items if item.path.parent == HERE]
+  cases = {}
+  for item in ours:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if item.path.name not in EVERYDAY:
+      item.add_marker(pytest.mark.thorough)
+    if "case" in params:
+      cases.setdefault(params["case"].name.removesuffix("-tiled"), []).append(item)
+  grouped = [item for group in cases.values() for item in group]
+  kept = set(grouped)
+  items[:] = [item for item in items if item not in kept] + grouped

@@ -1,7 +1,7 @@
 """Every loss of the library: definition, layouts and laws, as harness.py states them.
 
-Without --thorough, only the first case of each loss is put through everything, on fewer layouts;
-of the others, which change options, the definition alone is checked, at one shape.
+Without --thorough, only the first case of each loss is looked at, at one shape, on few layouts and
+at degenerate inputs.
 """
 
 import importlib
@@ -17,14 +17,15 @@ FIRST = {getattr(case.loss, "__name__", case.name): case for case in reversed(CA
 EVERYDAY = {case.name for case in FIRST.values()}
 TILED = [harness.in_tiles(case) for case in CASES if harness.takes(case, "tile_size")]
 SHAPE = (7, 5)
-LAYOUTS = ("pmap", "shard_map_8", "mesh")
-TILED_LAYOUTS = ("shard_map_8", "mesh")
+LAYOUTS = ("shard_map_8", "mesh")
+TILED_LAYOUTS = ("shard_map_8",)
 
 
-def param(case, everyday, *names):
+def param(case, everyday, *values):
   everyday = everyday and case.name.removesuffix("-tiled") in EVERYDAY
   marks = () if everyday else (pytest.mark.thorough,)
-  return pytest.param(case, *names, marks=marks, id="-".join([case.name, *names]))
+  labels = [v if isinstance(v, str) else "x".join(map(str, v)) for v in values]
+  return pytest.param(case, *values, marks=marks, id="-".join([case.name, *labels]))
 
 
 def every(cases, everyday=True):
@@ -34,13 +35,14 @@ def every(cases, everyday=True):
 def with_shapes():
   for case in CASES:
     for shape in harness.SHAPES if case.definition else ():
-      marks = () if shape == SHAPE else (pytest.mark.thorough,)
-      yield pytest.param(case, shape, marks=marks, id=f"{case.name}-{shape[0]}x{shape[1]}")
+      yield param(case, shape == SHAPE, shape)
 
 
 def with_layouts():
   for case in CASES + TILED:
-    everyday = TILED_LAYOUTS if case.name.endswith("-tiled") else LAYOUTS
+    everyday = TILED_LAYOUTS if "tile_size" in case.options else LAYOUTS
+    if not harness.takes(case, "axis_name"):
+      everyday = ()
     for layout in harness.layouts(case):
       yield param(case, layout in everyday, layout)
 
@@ -61,12 +63,12 @@ def test_loss_in_tiles_is_the_loss(case):
   harness.assert_close(harness.expected(case), harness.expected(whole))
 
 
-@every([case for case in CASES if case.permutes])
+@every([case for case in CASES if case.permutes], everyday=False)
 def test_rows_follow_a_permutation(case):
   harness.check_permutation(case)
 
 
-@every([case for case in CASES if harness.may_leave_out(case)])
+@every([case for case in CASES if harness.may_leave_out(case)], everyday=False)
 def test_leaving_rows_out_equals_dropping_them(case):
   harness.check_dropping(case)
 
@@ -81,7 +83,7 @@ def test_loss_in_tiles_is_finite_at_degenerate_inputs(case):
   harness.check_finite(case)
 
 
-@every(CASES)
+@every(CASES, everyday=False)
 def test_bfloat16_is_rounded_once(case):
   harness.check_bfloat16(case)
 
