@@ -16,7 +16,7 @@ sizes, measured in the same run; a batch compared with itself needs only half of
 
 import functools
 import multiprocessing
-import resource
+import pathlib
 import statistics
 import time
 
@@ -32,7 +32,7 @@ from repjax.train.mesh import batch_sharding, make_mesh
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_enum("losses", ["nt_xent", "clip"], ["nt_xent", "clip"], "Which to compare.")
-flags.DEFINE_list("batch_sizes", ["1024", "4096", "32768", "131072"], "Pairs in a batch.")
+flags.DEFINE_list("batch_sizes", ["256", "1024", "4096", "32768", "131072"], "Pairs in a batch.")
 flags.DEFINE_integer("dim", 256, "Size of an embedding.", lower_bound=1)
 flags.DEFINE_integer("time_up_to", 4096, "Largest batch that is run and not only compiled.")
 flags.DEFINE_integer("turns", 5, "Turns that each side takes.", lower_bound=1)
@@ -119,13 +119,20 @@ def run_torch(name, batch, dim, turns, pipe):
     if device == "cuda":
       torch.cuda.synchronize()
 
-  peak = lambda: (
-    torch.cuda.max_memory_allocated() / MIB
-    if device == "cuda"
-    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-  )
+  def peak():
+    """Since the last call."""
+    if device == "cuda":
+      size = torch.cuda.max_memory_allocated() / MIB
+      torch.cuda.reset_peak_memory_stats()
+      return size
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    size = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # from now on
+    return size
+
   # A small batch first, so that what the libraries themselves load is not counted.
   loss(*(view[:4] for view in views)).backward()
+  peak()
   before = peak()
   step()
   grown = peak() - before

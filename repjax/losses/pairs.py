@@ -66,8 +66,8 @@ def pair_sums(
     shared: tree of what every pair needs, such as a learned bias.
     symmetric: promises that ``rows`` and ``columns`` are the same and that swapping a row and a
       column swaps nothing else, so that half of the tiles do. No column sums then.
-    tile_size: edge of a tile; 0 forms the whole matrix. By default the whole matrix up to 2**22
-      pairs, beyond that tiles of 1,024 on a CPU and of 4,096 elsewhere.
+    tile_size: edge of a tile; 0 forms the whole matrix. By default the whole matrix up to 2**24
+      pairs, 2**22 if symmetric, beyond that tiles of 1,024 on a CPU and of 4,096 elsewhere.
     axis_name: mapped axis that holds the other shards of rows and columns, if any.
 
   Returns:
@@ -81,7 +81,8 @@ def pair_sums(
   rows, columns, shared = jax.tree.map(jnp.asarray, (rows, columns, shared))
   devices = 1 if axis_name is None else lax.axis_size(axis_name)
   if tile_size is None:
-    few = _length(rows) * _length(columns) * devices <= 2**22
+    limit = 2**22 if symmetric else 2**24  # where tiles begin to pay, on a CPU
+    few = _length(rows) * _length(columns) * devices <= limit
     tile_size = 0 if few else 1024 if jax.default_backend() == "cpu" else 4096
   if tile_size == 0:
     return _whole(terms, rows, columns, shared, axis_name)
