@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses.assignments import sinkhorn
 

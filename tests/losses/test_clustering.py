@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from definitions.clustering import rows, softmax
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses.clustering import deepcluster, depict_targets, elr, elr_targets, scan, self_label
 

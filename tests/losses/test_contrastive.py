@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from definitions.contrastive import nt_xent
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax import losses
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses import contrastive, language, masked, matching, sentence, tagging
 

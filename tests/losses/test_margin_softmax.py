@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import FAST_COMPILE, answers, assert_close, check_answer
+from harness import FAST_COMPILE, assert_close
+from libraries import answers, check_answer
 
 from repjax.losses.adaptive_margin import madacos
 from repjax.losses.margin_softmax import (

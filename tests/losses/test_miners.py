@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import answers, check_answer
 from jax import P
+from libraries import answers, check_answer
 from test_pair_losses import over_pairs
 
 from repjax.losses import miners

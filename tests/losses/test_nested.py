@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses import contrastive, distill
 from repjax.losses.nested import matryoshka

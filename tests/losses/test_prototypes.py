@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from definitions.prototypes import softmax
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses.assignments import sinkhorn
 from repjax.losses.prototypes import msn, obow, obow_targets, pmsn, swav, update_word_distance

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import answers, check_answer
+from libraries import answers, check_answer
 
 from repjax.losses import isotropic, redundancy, siamese, spread, variance
 

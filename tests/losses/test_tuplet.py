@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import answers, check_answer
+from libraries import answers, check_answer
 from test_triplets import over_anchors, over_positives
 
 from repjax.losses import contrastive, triplets, tuplet
