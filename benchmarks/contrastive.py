@@ -27,6 +27,7 @@ import optax
 from absl import app, flags
 
 from repjax import losses
+from repjax.losses.pairs import default_tile_size
 from repjax.train.memory import keep_freed_memory
 from repjax.train.mesh import batch_sharding, make_mesh
 
@@ -63,13 +64,9 @@ def jax_sides(name):
   rivals = {"nt_xent": ("optax", optax_nt_xent), "clip": ("plain JAX", plain_clip)}
   return {
     "repjax dense": functools.partial(ours, tile_size=0),
-    "repjax tiled": functools.partial(ours, tile_size=default_tile()),
+    "repjax tiled": functools.partial(ours, tile_size=default_tile_size()),
     rivals[name][0]: rivals[name][1],
   }
-
-
-def default_tile():
-  return 1024 if jax.default_backend() == "cpu" else 4096
 
 
 def value_and_grad(loss):
@@ -239,7 +236,7 @@ def rings(names, batch_sizes, dim, devices):
         continue
       views = [shape((batch, dim), jnp.float32)] * 2
       print(f"\n{name}, batch {batch:,}, dim {dim}, {mesh.size} devices: temporaries of each")
-      for form, tile_size in (("dense", 0), ("tiled", default_tile())):
+      for form, tile_size in (("dense", 0), ("tiled", default_tile_size())):
 
         def shard(a, b, ours=ours, tile_size=tile_size):
           value = jnp.mean(ours(a, b, tile_size=tile_size, axis_name="data"))

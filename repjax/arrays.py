@@ -85,6 +85,19 @@ def cross_entropy(
   return jax.nn.logsumexp(logits, -1) - target
 
 
+def safe_sqrt(x: jax.Array) -> jax.Array:
+  """Square root with a gradient of 0 at 0.
+
+  Args:
+    x: any shape, >= 0.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  some = x > 0
+  return jnp.where(some, jnp.sqrt(jnp.where(some, x, 1)), 0)
+
+
 def l2_normalize(x: jax.Array, *, axis: int = -1, eps: float = 1e-12) -> jax.Array:
   """Scales vectors to unit length, with a finite value and gradient at zero.
 

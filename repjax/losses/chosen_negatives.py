@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
-from repjax.losses.layout import batch_sum, gather
+from repjax.losses.layout import batch_sum, gather, kept
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
 from repjax.losses.partners import aligned, apart, others, places, products
 
@@ -55,8 +55,8 @@ def clustered_info_nce(
     <https://arxiv.org/abs/2402.11816>`_, 2024; code at https://github.com/MajorDavidZhang/MCL.
   """
   check_labels(labels, query=query)
-  label = jnp.asarray(labels, jnp.result_type(labels))  # int64 of NumPy comes down silently
-  keep = _everyone(query, where) & (label >= 0)
+  label = jnp.asarray(labels)
+  keep = kept(where, len(query)) & (label >= 0)
   rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
   more = {"label": label}
   terms = functools.partial(_of_cluster, precision=precision)
@@ -106,7 +106,7 @@ def hard_info_nce(
   """
   if not 0 < share <= 1:
     raise ValueError(f"share={share} is out of range; give a share of the keys in (0, 1]")
-  keep = _everyone(query, where)
+  keep = kept(where, len(query))
   rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
   (logits,) = others(rows, gather(columns, axis_name), (), precision).log_sums
   count = batch_sum(jnp.sum(keep), axis_name) - 1
@@ -158,7 +158,7 @@ def averaged_info_nce(
     Livne, `Contrastive Mutual Information Learning: Toward Robust Representations without
     Positive-Pair Augmentations <https://arxiv.org/abs/2509.21511>`_, 2025.
   """
-  keep = _everyone(query, where)
+  keep = kept(where, len(query))
   rows, columns, positive = aligned(query, key, temperature, keep, axis_name)
   terms = functools.partial(others, precision=precision)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
@@ -217,10 +217,6 @@ def gated_info_nce(
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
   positive = jnp.sum(seen * l2_normalize(gate * columns["z"]), -1) / temperature
   return jax.nn.softplus(sums.log_sums[0] - positive)
-
-
-def _everyone(query, where) -> jax.Array:
-  return jnp.ones(len(query), bool) if where is None else where
 
 
 def _of_cluster(row, column, shared, precision) -> PairSums:

@@ -8,7 +8,7 @@ from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
 from repjax.losses.assignments import sinkhorn
-from repjax.losses.layout import batch_sum, gather
+from repjax.losses.layout import batch_sum, gather, kept, shards
 
 
 def coding_rate(
@@ -92,7 +92,7 @@ def coding_rate_reduction(
   weights = jnp.where(keep[:, None], at_least_float32(membership), 0)
   if axis_name is not None:
     # Each device takes an equal part of the clusters, with the weights of all examples.
-    missing = -weights.shape[1] % lax.axis_size(axis_name)
+    missing = -weights.shape[1] % shards(axis_name)
     weights = jnp.pad(weights, ((0, 0), (0, missing)))
     weights = lax.all_to_all(weights, axis_name, 1, 0, tiled=True)
   return whole - _rate_of_clusters(z, weights.T, keep, epsilon, axis_name)
@@ -160,7 +160,7 @@ def _unit(z, where) -> tuple[jax.Array, jax.Array]:
   """Unit vectors, zero where left out, and which take part."""
   if jnp.ndim(z) != 2:
     raise ValueError(f"expected embeddings [batch, dim], got shape {jnp.shape(z)}")
-  keep = jnp.ones(len(z), bool) if where is None else where
+  keep = kept(where, len(z))
   return l2_normalize(jnp.where(keep[:, None], at_least_float32(z), 0)), keep
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
-from repjax.losses.layout import batch_mean, row_index
+from repjax.losses.layout import batch_mean, row_index, shards
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
 from repjax.losses.partners import aligned, apart, others, products
 
@@ -300,7 +300,7 @@ def _two_views(z_1, z_2, temperature, where, axis_name):
   scale = jnp.sqrt(1 / jnp.asarray(temperature, z_1.dtype))
   z_1, z_2 = l2_normalize(z_1) * scale, l2_normalize(z_2) * scale
   index = row_index(batch, axis_name)
-  total = batch if axis_name is None else batch * lax.axis_size(axis_name)
+  total = batch * shards(axis_name)
   rows = {"z": jnp.concatenate([z_1, z_2]), "index": jnp.concatenate([index, index + total])}
   if where is not None:
     rows["keep"] = jnp.concatenate([where, where])
@@ -309,7 +309,7 @@ def _two_views(z_1, z_2, temperature, where, axis_name):
 
 def _decoupled(z_1, z_2, weight, *, temperature, where, tile_size, precision, axis_name):
   rows, positive = _two_views(z_1, z_2, temperature, where, axis_name)
-  total = len(z_1) * (1 if axis_name is None else lax.axis_size(axis_name))
+  total = len(z_1) * shards(axis_name)
   # The same number for both views of an example, so that the partner is left out too.
   rows["index"] %= total
   terms = functools.partial(others, precision=precision)

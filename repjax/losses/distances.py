@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
+from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, safe_sqrt
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -201,6 +201,7 @@ def _root(x: jax.Array, p: float) -> jax.Array:
   """The p-th root, without gradient at 0."""
   if p == 1:
     return x
+  if p == 2:
+    return safe_sqrt(x)
   some = x > 0
-  x = jnp.where(some, x, 1)
-  return jnp.where(some, jnp.sqrt(x) if p == 2 else x ** (1 / p), 0)
+  return jnp.where(some, jnp.where(some, x, 1) ** (1 / p), 0)

@@ -162,7 +162,7 @@ def unicl(
   where = keep if where is None else keep & where
   rows, columns, _ = aligned(image, text, temperature, where, axis_name)
   terms = functools.partial(_same_label, precision=precision)
-  more = {"label": jnp.asarray(labels, jnp.result_type(labels))}
+  more = {"label": jnp.asarray(labels)}
   sums = pair_sums(terms, rows | more, columns | more, tile_size=tile_size, axis_name=axis_name)
   count = jnp.maximum(sums.sums[1], 1)
   to_text = sums.log_sums[0] - sums.sums[0] / count

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
-from repjax.losses.layout import batch_mean, batch_sum
+from repjax.losses.layout import batch_mean, batch_sum, kept
 
 
 def epps_pulley(
@@ -49,7 +49,7 @@ def epps_pulley(
   if x.ndim != 2 or knots < 2:
     raise ValueError(f"expected [batch, columns] and two knots or more, got {x.shape}, {knots}")
   x = at_least_float32(x)
-  keep = jnp.ones(len(x), bool) if where is None else where
+  keep = kept(where, len(x))
   x = jnp.where(keep[:, None], x, 0)
   t, step = np.linspace(0, t_max, knots, retstep=True)
   normal = np.exp(-(t**2) / 2)

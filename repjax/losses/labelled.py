@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_labels, l2_normalize
-from repjax.losses.layout import gather, row_index
+from repjax.losses.layout import gather, row_index, shards
 
 Tree = Any
 
@@ -46,9 +46,9 @@ def labelled_rows(
   """
   check_labels(labels, embeddings=embeddings)
   batch = len(embeddings)
-  total = batch if axis_name is None else batch * lax.axis_size(axis_name)
+  total = batch * shards(axis_name)
   z = at_least_float32(embeddings)
-  labels = jnp.asarray(labels, jnp.result_type(labels))  # int64 of NumPy comes down silently
+  labels = jnp.asarray(labels)
   columns = {
     "z": l2_normalize(z) if normalize else z,
     "label": labels if where is None else jnp.where(where, labels, -1),
@@ -73,8 +73,7 @@ def positives(row: Tree, column: Tree) -> jax.Array:
   Returns:
     ``[batch, total]``, of the embeddings' dtype; 0 for other pairs.
   """
-  same = row["label"][:, None] == column["label"][None, :]
-  return _weigh(row, column, same & (row["index"][:, None] != column["index"][None, :]))
+  return _weigh(row, column, positives_and_negatives(row, column)[0])
 
 
 def negatives(row: Tree, column: Tree) -> jax.Array:
@@ -87,11 +86,11 @@ def negatives(row: Tree, column: Tree) -> jax.Array:
   Returns:
     ``[batch, total]``, of the embeddings' dtype; 0 for other pairs.
   """
-  return _weigh(row, column, row["label"][:, None] != column["label"][None, :])
+  return _weigh(row, column, positives_and_negatives(row, column)[1])
 
 
 def positives_and_negatives(row: Tree, column: Tree) -> tuple[jax.Array, jax.Array]:
-  """Which pairs are of two rows of one class, and which of different classes.
+  """Which pairs are of two rows of one class, and which of different classes, weights aside.
 
   Args:
     row: tree of ``[batch, ...]`` arrays, or of some of their rows.
@@ -100,7 +99,10 @@ def positives_and_negatives(row: Tree, column: Tree) -> tuple[jax.Array, jax.Arr
   Returns:
     Two ``[batch, total]`` bool; rows that are left out are in neither.
   """
-  return positives(row, column) > 0, negatives(row, column) > 0
+  both = (row["label"] >= 0)[:, None] & (column["label"] >= 0)[None, :]
+  same = row["label"][:, None] == column["label"][None, :]
+  apart = row["index"][:, None] != column["index"][None, :]
+  return both & same & apart, both & ~same
 
 
 class Pairs(NamedTuple):
@@ -200,6 +202,5 @@ def ratio(total: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _weigh(row, column, pairs) -> jax.Array:
-  pairs &= (row["label"] >= 0)[:, None] & (column["label"] >= 0)[None, :]
   weights = pairs.astype(row["z"].dtype)
   return weights if "weights" not in row else weights * row["weights"][:, column["index"]]

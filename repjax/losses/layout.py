@@ -24,6 +24,31 @@ def gather(tree: Tree, axis_name: str | None) -> Tree:
   return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
 
 
+def shards(axis_name: str | None) -> int:
+  """How many shards the batch has.
+
+  Args:
+    axis_name: mapped axis that holds the other shards, if any.
+
+  Returns:
+    Their number, 1 without an axis.
+  """
+  return 1 if axis_name is None else lax.axis_size(axis_name)
+
+
+def kept(where: jax.Array | None, batch: int) -> jax.Array:
+  """Which rows take part.
+
+  Args:
+    where: ``[batch]`` bool, or absent.
+    batch: rows on this shard.
+
+  Returns:
+    ``[batch]`` bool; all if ``where`` is absent.
+  """
+  return jnp.ones(batch, bool) if where is None else where
+
+
 def row_index(batch: int, axis_name: str | None) -> jax.Array:
   """Where this shard's rows stand in the whole batch.
 
@@ -62,8 +87,7 @@ def batch_mean(x: jax.Array, axis_name: str | None, *, where: jax.Array | None =
   Returns:
     ``x`` without its leading axis; 0 where no row counts.
   """
-  if where is None:
-    where = jnp.ones(len(x), bool)
+  where = kept(where, len(x))
   keep = where.reshape(-1, *(1,) * (x.ndim - 1))
   total, count = batch_sum((jnp.sum(jnp.where(keep, x, 0), 0), jnp.sum(where)), axis_name)
   return total / jnp.maximum(count, 1)

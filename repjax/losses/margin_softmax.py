@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32
+from repjax.arrays import at_least_float32, safe_sqrt
 from repjax.losses.classes import (
   class_labels,
   cross_entropy,
@@ -406,10 +406,7 @@ def _multiply_angle(cosine, margin: int) -> jax.Array:
 
 
 def _length(x) -> jax.Array:
-  """Lengths of vectors, with a gradient of 0 at 0."""
-  squared = jnp.sum(x * x, -1)
-  some = squared > 0
-  return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1)), 0)
+  return safe_sqrt(jnp.sum(x * x, -1))
 
 
 def _nearest_products(z, centers, shared, precision) -> jax.Array:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, masked_mean
-from repjax.losses.layout import gather, row_index
+from repjax.losses.layout import gather
 from repjax.losses.pairs import log_sum_exp
+from repjax.losses.partners import apart, places
 
 
 def hard_negatives(
@@ -50,13 +51,11 @@ def hard_negatives(
   """
   check_same_shape(2, anchor=anchor, other=other)
   anchor, other = (l2_normalize(at_least_float32(x)) for x in (anchor, other))
-  row = {"index": row_index(len(anchor), axis_name), "other": other}
-  row["keep"] = jnp.ones(len(anchor), bool) if where is None else where
+  row = places(len(anchor), where, axis_name) | {"other": other}
   if labels is not None:
     row["label"] = labels
   column = gather(row, axis_name)
-  allowed = row["index"][:, None] != column["index"][None, :]
-  allowed &= row["keep"][:, None] & column["keep"][None, :]
+  allowed = apart(row, column)
   if labels is not None:
     alike = row["label"][:, None] == column["label"][None, :]
     allowed &= ~alike | (row["label"] < 0)[:, None]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32
-from repjax.losses.layout import batch_sum
+from repjax.losses.layout import batch_sum, kept
 
 
 def taking_part(
@@ -22,7 +22,7 @@ def taking_part(
     This shard's rows, float32 or float64, and the number of rows of the whole batch.
   """
   z = at_least_float32(z)
-  keep = jnp.ones(len(z), bool) if where is None else where
+  keep = kept(where, len(z))
   z = jnp.where(keep.reshape(-1, *(1,) * (z.ndim - 1)), z, 0)
   return z, batch_sum(jnp.sum(keep), axis_name)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
-from repjax.losses.layout import row_index
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
+from repjax.losses.partners import apart, places
 
 
 def mil_nce(
@@ -63,9 +63,7 @@ def mil_nce(
   if normalize:
     clip, captions = l2_normalize(clip), l2_normalize(captions)
   clip = clip / temperature
-  row = {"index": row_index(len(clip), axis_name)}
-  if where is not None:
-    row["keep"] = where
+  row = places(len(clip), where, axis_name)
   sums = pair_sums(
     functools.partial(_other_clips, precision=precision),
     {"clip": clip} | row,
@@ -84,8 +82,5 @@ def _other_clips(row, column, shared, precision) -> PairSums:
   """Logits of a clip with all captions of another."""
   del shared
   logits = jnp.einsum("rd,ckd->rck", row["clip"], column["captions"], precision=precision)
-  apart = row["index"][:, None] != column["index"][None, :]
-  if "keep" in row:
-    apart &= row["keep"][:, None] & column["keep"][None, :]
-  logits = jnp.where(apart, log_sum_exp(logits, 2), -jnp.inf)
+  logits = jnp.where(apart(row, column), log_sum_exp(logits, 2), -jnp.inf)
   return PairSums((logits,), column_log_sums=(logits,))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from repjax.losses.layout import gather
+from repjax.losses.layout import gather, shards
 
 Tree = Any
 
@@ -67,7 +67,7 @@ def pair_sums(
     symmetric: promises that ``rows`` and ``columns`` are the same and that swapping a row and a
       column swaps nothing else, so that half of the tiles do. No column sums then.
     tile_size: edge of a tile; 0 forms the whole matrix. By default the whole matrix up to 2**24
-      pairs, 2**22 if symmetric, beyond that tiles of 1,024 on a CPU and of 4,096 elsewhere.
+      pairs, 2**22 if symmetric, beyond that tiles of `default_tile_size`.
     axis_name: mapped axis that holds the other shards of rows and columns, if any.
 
   Returns:
@@ -79,11 +79,11 @@ def pair_sums(
   if tile_size is not None and tile_size < 0:
     raise ValueError(f"tile_size={tile_size} is negative; give an edge, or 0 for no tiles")
   rows, columns, shared = jax.tree.map(jnp.asarray, (rows, columns, shared))
-  devices = 1 if axis_name is None else lax.axis_size(axis_name)
+  devices = shards(axis_name)
   if tile_size is None:
     limit = 2**22 if symmetric else 2**24  # where tiles begin to pay, on a CPU
     few = _length(rows) * _length(columns) * devices <= limit
-    tile_size = 0 if few else 1024 if jax.default_backend() == "cpu" else 4096
+    tile_size = 0 if few else default_tile_size()
   if tile_size == 0:
     return _whole(terms, rows, columns, shared, axis_name)
   plan = _Plan(tile_size, symmetric and axis_name is None, axis_name)
@@ -91,6 +91,11 @@ def pair_sums(
   # that shard_map sums its gradient over the devices.
   rows, columns, shared = _vary((rows, columns, shared), (rows, columns, shared))
   return _tiled(terms, plan, rows, columns, shared)
+
+
+def default_tile_size() -> int:
+  """Edge of a large batch's tiles: 1,024 on a CPU, whose caches hold such a tile, else 4,096."""
+  return 1024 if jax.default_backend() == "cpu" else 4096
 
 
 def log_sum_exp(x: jax.Array, axis: int) -> jax.Array:
@@ -122,7 +127,7 @@ def _whole(terms, rows, columns, shared, axis_name) -> PairSums:
     if axis_name is None:
       return partial
     # Each shard has a part of every column's sum; it gets the parts of its own columns.
-    parts = partial.reshape(lax.axis_size(axis_name), -1)
+    parts = partial.reshape(shards(axis_name), -1)
     return reduce(lax.all_to_all(parts, axis_name, 0, 0, tiled=True), 0)
 
   return PairSums(
@@ -250,7 +255,7 @@ def _tour(plan, visit, state, row_tiles, column_tiles):
   pairs = [(i, j) for i in rows for j in columns]
   if plan.axis_name is None:
     return walk(state, column_tiles, pairs)
-  devices = lax.axis_size(plan.axis_name)
+  devices = shards(plan.axis_name)
   ring = [(i, (i + 1) % devices) for i in range(devices)]
 
   def step(carry, _):

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
-from repjax.losses.layout import row_index
+from repjax.losses.labelled import labelled_rows, positives_and_negatives
+from repjax.losses.layout import shards
 from repjax.losses.pairs import PairSums, pair_sums
+from repjax.losses.partners import aligned, apart, both_kept, products
 
 
 def sup_con(
@@ -60,7 +61,7 @@ def sup_con(
   """
   if form not in ("out", "in"):
     raise ValueError(f"form={form!r} is unknown; choose 'out' or 'in'")
-  rows = _labelled(embeddings, labels, temperature, where, axis_name)
+  rows = _scaled_rows(embeddings, labels, temperature, where, axis_name)
   terms = functools.partial(_out if form == "out" else _in, precision=precision)
   sums = pair_sums(terms, rows, rows, symmetric=True, tile_size=tile_size, axis_name=axis_name)
   count = sums.sums[0]
@@ -113,7 +114,7 @@ def multi_positive_info_nce(
     <https://papers.nips.cc/paper/6200-improved-deep-metric-learning-with-multi-class-n-pair-loss-objective>`_,
     2016, section 3.
   """
-  rows = _labelled(embeddings, labels, temperature, where, axis_name)
+  rows = _scaled_rows(embeddings, labels, temperature, where, axis_name)
   options = {"tile_size": tile_size, "axis_name": axis_name}
   against = functools.partial(_negatives, precision=precision)
   negatives = pair_sums(against, rows, rows, symmetric=True, **options).log_sums[0]
@@ -172,20 +173,15 @@ def soft_target_info_nce(
     Feng and Patras, `Adaptive Soft Contrastive Learning <https://arxiv.org/abs/2207.11163>`_, 2022,
     eq. 6.
   """
-  check_same_shape(2, query=query, key=key)
-  total = len(key) * (1 if axis_name is None else lax.axis_size(axis_name))
+  rows, columns, _ = aligned(query, key, temperature, where, axis_name)
+  total = len(key) * shards(axis_name)
   wanted = (len(query), total) if key_target is None else (len(query), jnp.shape(key_target)[-1])
   if jnp.shape(target) != wanted:
     raise ValueError(f"expected target of shape {wanted}, got {jnp.shape(target)}")
-  query, key = (l2_normalize(at_least_float32(x)) for x in (query, key))
-  target = lax.stop_gradient(jnp.asarray(target, query.dtype))
-  row = {"index": row_index(len(query), axis_name)}
-  if where is not None:
-    row["keep"] = where
-  rows = {"z": query / temperature, "target": target} | row
-  columns = {"z": key} | row
+  degrees = lambda x: lax.stop_gradient(jnp.asarray(x, rows["z"].dtype))
+  rows = rows | {"target": degrees(target)}
   if key_target is not None:
-    columns["target"] = lax.stop_gradient(jnp.asarray(key_target, query.dtype))
+    columns = columns | {"target": degrees(key_target)}
   terms = functools.partial(_by_degree, precision=precision, exclude_self=exclude_self)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
   mass = sums.sums[0]
@@ -194,61 +190,52 @@ def soft_target_info_nce(
   return jnp.where(some, loss, 0)
 
 
-def _labelled(embeddings, labels, temperature, where, axis_name):
-  """Rows scaled so that products are logits; what is left out has a label of -1."""
-  check_labels(labels, embeddings=embeddings)
-  z = l2_normalize(at_least_float32(embeddings))
-  z *= jnp.sqrt(1 / jnp.asarray(temperature, z.dtype))
-  labels = labels if where is None else jnp.where(where, labels, -1)
-  return {"z": z, "label": labels, "index": row_index(len(z), axis_name)}
-
-
-def _relations(row, column, precision):
-  """Logits, and which pairs take part, are of one label."""
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
-  apart = row["index"][:, None] != column["index"][None, :]
-  apart &= (row["label"] >= 0)[:, None] & (column["label"] >= 0)[None, :]
-  return logits, apart, row["label"][:, None] == column["label"][None, :]
+def _scaled_rows(embeddings, labels, temperature, where, axis_name):
+  """Labelled rows whose products are logits."""
+  rows, _ = labelled_rows(embeddings, labels, normalize=True, where=where, axis_name=axis_name)
+  scale = jnp.sqrt(1 / jnp.asarray(temperature, rows["z"].dtype))
+  return rows | {"z": rows["z"] * scale}
 
 
 def _out(row, column, shared, precision) -> PairSums:
   del shared
-  logits, apart, same = _relations(row, column, precision)
-  positive = (apart & same).astype(logits.dtype)
-  return PairSums((jnp.where(apart, logits, -jnp.inf),), (positive, positive * logits))
+  logits = products(row, column, precision)
+  positive, negative = positives_and_negatives(row, column)
+  count = positive.astype(logits.dtype)
+  return PairSums((jnp.where(positive | negative, logits, -jnp.inf),), (count, count * logits))
 
 
 def _in(row, column, shared, precision) -> PairSums:
   del shared
-  logits, apart, same = _relations(row, column, precision)
-  others, positives = (jnp.where(mask, logits, -jnp.inf) for mask in (apart, apart & same))
-  return PairSums((others, positives), ((apart & same).astype(logits.dtype),))
+  logits = products(row, column, precision)
+  positive, negative = positives_and_negatives(row, column)
+  others, same = (jnp.where(x, logits, -jnp.inf) for x in (positive | negative, positive))
+  return PairSums((others, same), (positive.astype(logits.dtype),))
 
 
 def _negatives(row, column, shared, precision) -> PairSums:
   del shared
-  logits, apart, same = _relations(row, column, precision)
-  return PairSums((jnp.where(apart & ~same, logits, -jnp.inf),))
+  _, negative = positives_and_negatives(row, column)
+  return PairSums((jnp.where(negative, products(row, column, precision), -jnp.inf),))
 
 
 def _one_by_one(row, column, shared, precision) -> PairSums:
   del shared
-  logits, apart, same = _relations(row, column, precision)
-  positive = apart & same
-  loss = jax.nn.softplus(row["negatives"][:, None] - logits)
+  positive, _ = positives_and_negatives(row, column)
+  loss = jax.nn.softplus(row["negatives"][:, None] - products(row, column, precision))
   return PairSums(sums=(jnp.where(positive, loss, 0), positive.astype(loss.dtype)))
 
 
 def _by_degree(row, column, shared, precision, exclude_self) -> PairSums:
   del shared
-  logits = jnp.matmul(row["z"], column["z"].T, precision=precision)
+  logits = products(row, column, precision)
   if "target" in column:
     degree = jnp.matmul(row["target"], column["target"].T, precision="highest")
   else:
     degree = jnp.take(row["target"], column["index"], axis=1)
-  apart = row["index"][:, None] != column["index"][None, :]
-  takes_part = apart | (not exclude_self)
-  if "keep" in row:
-    takes_part &= row["keep"][:, None] & column["keep"][None, :]
+  if exclude_self:
+    takes_part = apart(row, column)
+  else:
+    takes_part = both_kept(row, column, jnp.ones(logits.shape, bool), False)
   degree = jnp.where(takes_part, degree, 0)
   return PairSums((jnp.where(takes_part, logits, -jnp.inf),), (degree, degree * logits))

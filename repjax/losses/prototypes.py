@@ -6,7 +6,7 @@ from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
 from repjax.losses.assignments import sinkhorn
-from repjax.losses.layout import batch_mean, batch_sum
+from repjax.losses.layout import batch_mean, batch_sum, kept
 
 
 def swav(
@@ -299,8 +299,7 @@ def update_word_distance(
   """
   lengths, similarities = _compared_with_words(features, vocabulary)
   nearest = jnp.mean(jnp.maximum(lengths - jnp.max(similarities, -1), 0), -1)
-  if where is None:
-    where = jnp.ones(len(nearest), bool)
+  where = kept(where, len(nearest))
   some = batch_sum(jnp.sum(where), axis_name) > 0
   moved = momentum * distance + (1 - momentum) * batch_mean(nearest, axis_name, where=where)
   return lax.stop_gradient(jnp.where(some, moved, distance))

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, smooth_l1
-from repjax.losses.layout import batch_mean, batch_sum, gather, row_index
+from repjax.losses.distances import euclidean
+from repjax.losses.layout import batch_mean, batch_sum, gather, kept, row_index
 from repjax.losses.pairs import PairSums, pair_sums
+from repjax.losses.partners import both_kept
 
 
 def relational_distance(
@@ -51,7 +53,7 @@ def relational_distance(
   apart &= rows[:, None] & columns[None, :]
 
   def in_units_of_the_mean(x):
-    distance = jnp.where(apart, _distances(x, gather(x, axis_name)), 0)
+    distance = jnp.where(apart, euclidean(x, gather(x, axis_name)), 0)
     total, count = batch_sum((jnp.sum(distance), jnp.sum(apart)), axis_name)
     mean = total / jnp.maximum(count, 1)
     return distance / jnp.where(mean > 0, mean, 1)
@@ -285,7 +287,7 @@ def kernel_match(
 def _teacher_logits(row, column, shared, precision) -> PairSums:
   del shared
   logits = jnp.matmul(row["teacher"], column["teacher"].T, precision=precision)
-  return PairSums((jnp.where(row["keep"][:, None] & column["keep"][None, :], logits, -jnp.inf),))
+  return PairSums((both_kept(row, column, logits, -jnp.inf),))
 
 
 def _affinities(row, column, shared, precision) -> PairSums:
@@ -307,17 +309,9 @@ def _batch(student, teacher, where, axis_name):
       "expected student and teacher [batch, dim] of the same examples, got "
       f"{shapes[0]} and {shapes[1]}"
     )
-  rows = jnp.ones(shapes[0][0], bool) if where is None else jnp.asarray(where)
+  rows = jnp.asarray(kept(where, shapes[0][0]))
   teacher = lax.stop_gradient(at_least_float32(teacher))
   return at_least_float32(student), teacher, rows, gather(rows, axis_name)
-
-
-def _distances(x, y) -> jax.Array:
-  """Euclidean distances of rows; 0, with no gradient, where rounding is all there is."""
-  squares = jnp.sum(x * x, -1)[:, None] + jnp.sum(y * y, -1)[None, :]
-  squared = squares - 2 * jnp.matmul(x, y.T, precision="highest")
-  some = squared > 10 * jnp.finfo(x.dtype).eps * squares
-  return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1)), 0)
 
 
 def _directions(x) -> jax.Array:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
-from repjax.losses.layout import gather, row_index
+from repjax.losses.layout import gather
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
+from repjax.losses.partners import apart, both_kept, places
 
 
 def cosent(
@@ -176,10 +177,8 @@ def guided_info_nce(
     "guide_query": guide_query,
     "guide_key": guide_key,
     "limit": jnp.sum(guide_query * guide_key, -1) - margin,
-    "index": row_index(len(query), axis_name),
+    **places(len(query), where, axis_name),
   }
-  if where is not None:
-    row["keep"] = where
   sides = [("query", "key")]
   sides += [("query", "query")] * query_to_query + [("key", "key")] * key_to_key
   terms = functools.partial(_vetted, sides=tuple(sides), precision=precision)
@@ -229,8 +228,7 @@ def _check_scored(z_1, z_2, score) -> None:
 def _misranking(similarity, score, where, tile_size, axis_name) -> jax.Array:
   """Log of one and the terms of all pairs of pairs."""
   row = {"similarity": similarity, "score": lax.stop_gradient(score)}
-  if where is not None:
-    row["keep"] = where
+  row |= places(len(similarity), where, axis_name)
   sums = pair_sums(_misranked, row, row, tile_size=tile_size, axis_name=axis_name)
   return jnp.logaddexp(log_sum_exp(gather(sums.log_sums[0], axis_name), 0), 0)
 
@@ -238,9 +236,7 @@ def _misranking(similarity, score, where, tile_size, axis_name) -> jax.Array:
 def _misranked(row, column, shared) -> PairSums:
   """How much more alike the column's sentences are, where the row's should be."""
   del shared
-  ranked = row["score"][:, None] > column["score"][None, :]
-  if "keep" in row:
-    ranked &= row["keep"][:, None] & column["keep"][None, :]
+  ranked = both_kept(row, column, row["score"][:, None] > column["score"][None, :], False)
   excess = column["similarity"][None, :] - row["similarity"][:, None]
   return PairSums((jnp.where(ranked, excess, -jnp.inf),))
 
@@ -248,12 +244,10 @@ def _misranked(row, column, shared) -> PairSums:
 def _vetted(row, column, shared, sides, precision) -> PairSums:
   """Logits of the other rows that the guide lets through."""
   del shared
-  apart = row["index"][:, None] != column["index"][None, :]
-  if "keep" in row:
-    apart &= row["keep"][:, None] & column["keep"][None, :]
+  other = apart(row, column)
   product = lambda x, y: jnp.matmul(row[x], column[y].T, precision=precision)
   logits = []
   for x, y in sides:
     let_through = product(f"guide_{x}", f"guide_{y}") <= row["limit"][:, None]
-    logits.append(jnp.where(apart & let_through, product(x, y), -jnp.inf))
+    logits.append(jnp.where(other & let_through, product(x, y), -jnp.inf))
   return PairSums(tuple(logits))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize
-from repjax.losses.layout import batch_sum, gather, row_index
+from repjax.losses.layout import batch_sum, gather, kept
 from repjax.losses.pairs import PairSums, log_sum_exp, pair_sums
+from repjax.losses.partners import apart, both_kept, places
 
 
 def alignment(
@@ -196,7 +197,7 @@ def spectral_contrastive(
   z_1, z_2 = at_least_float32(z_1), at_least_float32(z_2)
   if mu is not None:
     z_1, z_2 = _at_most(z_1, mu), _at_most(z_2, mu)
-  keep = jnp.ones(len(z_1), bool) if where is None else where
+  keep = kept(where, len(z_1))
   z_2 = jnp.where(keep[:, None], z_2, 0)
   moments = batch_sum(jnp.matmul(z_2.T, z_2, precision=precision), axis_name)
   count = batch_sum(jnp.sum(keep, dtype=z_1.dtype), axis_name)
@@ -216,8 +217,7 @@ def _points(z, where, axis_name):
   return {
     "z": z,
     "square": jnp.sum(z * z, -1),
-    "index": row_index(len(z), axis_name),
-    "keep": jnp.ones(len(z), bool) if where is None else where,
+    **places(len(z), kept(where, len(z)), axis_name),
   }
 
 
@@ -228,11 +228,9 @@ def _potentials_of_all(row, column, shared, precision) -> PairSums:
   itself = row["index"][:, None] == column["index"][None, :]
   # Rounding must not take a squared distance below 0, nor an example from itself.
   square = jnp.where(itself, 0, jnp.maximum(square, 0))
-  both = row["keep"][:, None] & column["keep"][None, :]
-  return PairSums((jnp.where(both, -shared["t"] * square, -jnp.inf),))
+  return PairSums((both_kept(row, column, -shared["t"] * square, -jnp.inf),))
 
 
 def _potentials_of_others(row, column, shared, precision) -> PairSums:
   (exponents,) = _potentials_of_all(row, column, shared, precision).log_sums
-  apart = row["index"][:, None] != column["index"][None, :]
-  return PairSums((jnp.where(apart, exponents, -jnp.inf),))
+  return PairSums((jnp.where(apart(row, column), exponents, -jnp.inf),))

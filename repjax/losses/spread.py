@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import l2_normalize
-from repjax.losses.layout import batch_mean, batch_sum, gather, row_index
+from repjax.losses.layout import batch_mean, batch_sum, gather, kept, row_index
 from repjax.losses.moments import products, taking_part
 
 
@@ -51,7 +51,7 @@ def koleo(
     raise ValueError(f"expected [batch, dim], got {z.shape}")
   z = l2_normalize(taking_part(z, where, None)[0])
   index = row_index(len(z), axis_name)
-  keep = jnp.ones(len(z), bool) if where is None else where
+  keep = kept(where, len(z))
   others, other_index, other_keep = gather((z, index, keep), axis_name)
   apart = (index[:, None] != other_index[None, :]) & keep[:, None] & other_keep[None, :]
   fixed, other_fixed = lax.stop_gradient((z, others))

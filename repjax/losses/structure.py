@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
-from repjax.losses.layout import batch_mean, gather
+from repjax.losses.layout import batch_mean, gather, kept
 
 
 def structure_preservation(
@@ -59,7 +59,7 @@ def structure_preservation(
     raise ValueError(f"expected [batch, dim] and [batch, original_dim], got {shapes}")
   if levels < 1:
     raise ValueError(f"levels={levels} compares nothing; give 1 or more")
-  keep = jnp.ones(len(aligned), bool) if where is None else where
+  keep = kept(where, len(aligned))
   walks = [
     _walk(at_least_float32(z), temperature, keep, axis_name)
     for z in (aligned, lax.stop_gradient(original))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from repjax.arrays import at_least_float32, check_same_shape
+from repjax.arrays import at_least_float32, check_same_shape, safe_sqrt
 from repjax.losses.distances import Distance, cosine_similarity, euclidean, squared_euclidean
 from repjax.losses.labelled import labelled_rows, log_weighted, negatives, positives, ratio
 from repjax.losses.layout import row_index
@@ -311,8 +311,7 @@ def _against_others(row, column, shared, margin, precision) -> PairSums:
   cosine = cosine_similarity(row["z"], column["z"], precision=precision)
   square = 1 - cosine * cosine
   # The angle of equal directions is that of rounding; below it the sine has no gradient.
-  some = square > 8 * jnp.finfo(square.dtype).eps
-  sine = jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
+  sine = safe_sqrt(jnp.where(square > 8 * jnp.finfo(square.dtype).eps, square, 0))
   own = shared["scale"] * (math.cos(margin) * cosine + math.sin(margin) * sine)
   positive = positives(row, column)
   return PairSums(sums=(positive * _softplus(row["others"][:, None], own), positive))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from repjax.arrays import at_least_float32
-from repjax.losses.layout import gather, row_index
+from repjax.arrays import at_least_float32, safe_sqrt
+from repjax.losses.layout import gather, kept, row_index
 from repjax.losses.pairs import log_sum_exp
 
 Critic = Callable[[jax.Array, jax.Array], jax.Array]
@@ -131,8 +131,7 @@ def gradient_penalty(
   between = place * y + (1 - place) * other
   slopes = jax.vmap(jax.grad(critic, (0, 1)))(x, between)
   square = sum(jnp.sum(slope.reshape(len(y), -1) ** 2, 1) for slope in slopes)
-  steep = square > 0
-  return (jnp.where(steep, jnp.sqrt(jnp.where(steep, square, 1)), 0) - 1) ** 2
+  return (safe_sqrt(square) - 1) ** 2
 
 
 def _check_one_length(x, y):
@@ -146,7 +145,7 @@ def _score_pairs(critic, x, y, where, axis_name):
   _check_one_length(x, y)
   x, y = at_least_float32(x), at_least_float32(y)
   index = row_index(len(x), axis_name)
-  keep = jnp.ones(len(x), bool) if where is None else where
+  keep = kept(where, len(x))
   all_y, all_index, all_keep = gather((y, index, keep), axis_name)
   of_one = jax.vmap(critic, (None, 0))
   scores = jax.vmap(of_one, (0, None))(x, all_y)

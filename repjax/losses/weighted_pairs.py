@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from repjax.arrays import safe_sqrt
 from repjax.losses.labelled import labelled_rows, positives_and_negatives
 from repjax.losses.layout import gather
 from repjax.losses.pairs import PairSums, pair_sums
@@ -313,8 +314,7 @@ def _ranked(row, column, shared, *, near, far, t_p, t_n, precision) -> PairSums:
   del shared
   square = row["square"][:, None] + column["square"][None, :]
   square -= 2 * _cosines(row, column, precision)
-  apart = square > 0
-  distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+  distance = safe_sqrt(square)
   positive, negative = positives_and_negatives(row, column)
 
   def weighted(excess, keep, temperature):

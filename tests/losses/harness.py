@@ -52,7 +52,6 @@ class Case(NamedTuple):
     square: names of batch arrays whose second axis is the whole batch too.
     permutes: whether the loss forgets the order of rows.
     batch_of_one: whether it is defined for a batch of one.
-    repeats: rows are independent groups of this many, such as the views of an image.
     atol: tolerance of gradients in float64, where differences of the definition are that rough.
   """
 
@@ -419,7 +418,6 @@ def check_finite(case: Case) -> None:
     inputs["no positive"] = batch | {"labels": np.arange(BATCH, dtype=np.int32) % _classes(case)}
     inputs["no label"] = batch | {"labels": np.full_like(batch["labels"], -1)}
   if takes(case, "where"):
-    # With a row that is not to be looked at.
     inputs["nothing takes part"] = batch | {"where": np.zeros(BATCH, bool)}
     inputs["one takes part"] = batch | {"where": np.arange(BATCH) == 5}
   for name, arrays in inputs.items():
