@@ -17,7 +17,7 @@ import pytest
 
 from experiments import evaluate, simclr
 from experiments.setup import prepare
-from repjax.train import Checkpoints, launch, make_mesh, train
+from repjax.train import Checkpoints, launch, make_mesh, replicated, train
 from repjax.train.launch import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def last_state(workdir):
   example = {k: v[None].repeat(2, 0) for k, v in ready.dataset.train[0].items()}
   like = jax.eval_shape(ready.learner.init, jax.random.key(0), example)
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  found = checkpoints.restore(like, make_mesh(devices=jax.devices()[:1]))
+  found = checkpoints.restore(like, replicated(make_mesh(devices=jax.devices()[:1])))
   leaves = jax.tree_util.tree_leaves_with_path(found.state)
   return found.step, {jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in leaves}
 
