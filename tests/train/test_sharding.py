@@ -30,9 +30,9 @@ LAYOUTS = [
   ("data:2,fsdp:4", None),
   ("data:2,fsdp:4", "replicated"),
   ("model:4", None),
-  ("data:2,fsdp:2,model:2", None),
   ("data:4,model:2", "mlp/up/kernel=-,model; mlp/down/kernel=model,-; .*=whole"),
 ]
+EVERYDAY = ("data:2,fsdp:2,model:2", None)
 
 
 def small_vit(**options):
@@ -89,9 +89,9 @@ def after_two_updates(name, spec, rules):
 
 @pytest.mark.parametrize(
   ("name", "spec", "rules"),
-  [("simclr", *layout) for layout in LAYOUTS]
-  + [(name, *LAYOUTS[5]) for name in LEARNERS if name != "simclr"]
-  + [("supervised resnet", "fsdp:8", None)],
+  [("simclr", *EVERYDAY), ("supervised resnet", "fsdp:8", None)]
+  + [pytest.param("simclr", *x, marks=pytest.mark.thorough) for x in LAYOUTS]
+  + [pytest.param(name, *EVERYDAY, marks=pytest.mark.thorough) for name in list(LEARNERS)[1:]],
   ids=lambda x: x and x.split(";")[0],
 )
 def test_an_update_is_that_of_one_device(exact, name, spec, rules):
