@@ -103,21 +103,19 @@ def chip_of(device: jax.Device, *, sharing: int = 1) -> Chip:
   """What a device can do.
 
   Args:
-    device: any; it need not be here (`jax.experimental.topologies`) if it is in the table.
+    device: one that is here; of others, `CHIPS` says it.
     sharing: simulated devices that run on the same machine at once and share what was measured.
 
   Returns:
-    The maker's figures for known chips, with the memory that the process may use if the device is
-    here; for all else what is measured now. Simulated CPU devices talk by copies in memory.
+    The maker's figures for known chips, with the memory that this process may use; for all else
+    what is measured now. Simulated CPU devices talk by copies in memory.
   """
-  if device.device_kind in CHIPS:
-    chip = CHIPS[device.device_kind]
-    limit = (_statistics(device) or {}).get("bytes_limit")
-    return chip._replace(memory=float(limit)) if limit else chip
-  bandwidth = measure_bandwidth(device) / sharing
   memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   if device.platform != "cpu":
-    memory = (_statistics(device) or {}).get("bytes_limit", 0)
+    memory = device.memory_stats()["bytes_limit"]
+  if device.device_kind in CHIPS:
+    return CHIPS[device.device_kind]._replace(memory=float(memory))
+  bandwidth = measure_bandwidth(device) / sharing
   return Chip(
     device.device_kind,
     measure_flops(device) / sharing,
@@ -130,11 +128,6 @@ def chip_of(device: jax.Device, *, sharing: int = 1) -> Chip:
     medium="host memory" if device.platform == "cpu" else "unknown link",
     source="measured here, float32 product and copy",
   )
-
-
-def _statistics(device):
-  """Memory statistics, of devices that are here and keep them."""
-  return device.memory_stats() if hasattr(device, "memory_stats") else None
 
 
 def measure_flops(device: jax.Device) -> float:

@@ -22,12 +22,16 @@ KINDS = (
 )
 
 
+SLICES = "slices"  # groups of what is sent from slice to slice
+
+
 class Transfer(NamedTuple):
   """One collective as it stands in a program.
 
   Attributes:
     kind: of `KINDS`.
-    groups: text of its groups or of its pairs of source and target.
+    groups: text of its groups or of its pairs of source and target; `SLICES` where each chip
+      meets its like in the other slices.
     nbytes: of the operands, on one device.
   """
 
@@ -71,8 +75,14 @@ def transfer(
   Returns:
     The collective; none if the instruction is not one, or only goes on with one. Inside a fusion,
     TPU compilers write a collective that overlaps with other work once where it starts and again
-    in each fusion that it overlaps with, and a reduce-scatter as an all-reduce and a slice.
+    in each fusion that it overlaps with, and a reduce-scatter as an all-reduce and a slice. What
+    goes from slice to slice they give to the host to send.
   """
+  if found := re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes):
+    if instruction.opcode != "send":
+      return None
+    kind = found[1].lower().replace("_", "-").replace("one-to-one", "collective-permute")
+    return Transfer(kind, SLICES, computation.instructions[instruction.operands[0]].nbytes)
   kind = instruction.opcode.removesuffix("-start")
   if kind not in KINDS:
     return None
@@ -118,10 +128,17 @@ def summarize(transfers: Mapping[Transfer, float], mesh: Mesh, chip: Chip) -> li
     The sums, those that take longest first.
   """
   devices = list(mesh.devices.flat)
+  # Programs of several slices number the devices of one; slices are the slowest part of a mesh.
+  slices = len({getattr(device, "slice_index", None) for device in devices})
+  slices = slices if devices[0].platform == "tpu" else 1
   rows = {}
   for moved, count in transfers.items():
-    groups = read_groups(moved.groups, len(devices))
     pairs = moved.kind == "collective-permute"
+    if moved.groups == SLICES:
+      groups = np.arange(len(devices)).reshape(slices, -1).T
+      groups = groups[:, :2] if pairs else groups
+    else:
+      groups = read_groups(moved.groups, len(devices) // slices)
     if pairs:
       groups = groups[groups[:, 0] != groups[:, 1]]
     if not groups.size or groups.shape[1] == 1:

@@ -21,7 +21,10 @@ _FREE = {
   "add-dependency", "after-all", "bitcast", "constant", "domain", "get-tuple-element",
   "opt-barrier", "parameter", "partition-id", "replica-id", "tuple",
 }  # fmt: skip
-_FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "AsyncCollectiveStart", "AsyncCollectiveDone")
+_FREE_CALLS = (
+  "AllocateBuffer", "AsyncCollectiveDone", "AsyncCollectiveStart", "ConcatBitcast",
+  "PrepareAsyncCallDone", "PrepareAsyncCallStart", "SliceId",
+)  # fmt: skip
 _WHOLE = ("convolution", "custom-call", "dot", "reduce-window", "scatter", "sort")
 _SLICES = ("dynamic-slice", "slice", "gather")  # read as much as they give
 
@@ -35,6 +38,7 @@ class Memory(NamedTuple):
     aliased: part of the outputs that takes the place of donated arguments.
     temporaries: what it needs in between.
     code: the program itself.
+    live: most that the compiler finds in use at once, reserves included.
   """
 
   arguments: int
@@ -42,11 +46,13 @@ class Memory(NamedTuple):
   aliased: int
   temporaries: int
   code: int
+  live: int = 0
 
   @property
   def peak(self) -> int:
     """What must fit at once."""
-    return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+    parts = self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+    return max(parts, self.live)
 
 
 class Program(NamedTuple):
@@ -92,6 +98,7 @@ def read_program(compiled: jax.stages.Compiled, mesh: Mesh, chip: Chip) -> Progr
     stats.alias_size_in_bytes,
     stats.temp_size_in_bytes,
     stats.generated_code_size_in_bytes,
+    stats.peak_memory_in_bytes,
   )
   module = parse(compiled.as_text())
   # On a TPU other spaces are on the chip, or on the host; a GPU's are all in its memory.
@@ -168,7 +175,9 @@ def count(module: Module, *, size: int, main: Callable[[int], bool]) -> Cost:
       return Cost()
     operands = [computation.instructions[name] for name in instruction.operands]
     if moved := transfer(computation, instruction):
-      traffic = sum(map(nbytes, operands)) + _result(instruction, moved, size, main)
+      traffic = sum(map(nbytes, operands))
+      if opcode != "send":  # what is received is written by another instruction
+        traffic += _result(instruction, moved, size, main)
       return Cost(traffic=traffic, transfers={moved: 1})
     if opcode == "while":
       times = trip_count(module, computation, instruction)
@@ -179,7 +188,7 @@ def count(module: Module, *, size: int, main: Callable[[int], bool]) -> Cost:
     if opcode == "conditional":
       names = called(instruction, "branch_computations", "true_computation", "false_computation")
       return max(map(whole, names), key=lambda cost: cost.traffic)
-    if opcode in ("call", "async-start"):
+    if opcode in ("call", "call-start", "async-start"):
       return whole(called(instruction, "to_apply", "calls", "called_computations")[0])
     if opcode == "fusion":
       return fused(instruction, operands)
@@ -271,14 +280,14 @@ def _fractions(module: Module, computation: Computation):
     total = 1.0 if name == computation.root else 0.0
     for user in computation.users(name):
       first = user.operands[0] == name
-      if user.opcode in _SLICES and first:
-        total += math.prod(user.shape[0].dims) / elements * needed(user.name)
-      elif (
+      if (
         (user.opcode == "dynamic-update-slice" and first)
         or (user.opcode == "tuple" and value.opcode == "parameter")
         or _counted_elsewhere(computation, user)
       ):
         continue
+      if user.opcode in _SLICES and first:
+        total += math.prod(user.shape[0].dims) / elements * needed(user.name)
       elif user.opcode == "fusion":
         inner = module.computations[called(user, "calls")[0]]
         for number, operand in enumerate(user.operands):

@@ -195,6 +195,12 @@ replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_1'}, use_global_device_ids=tru
 %zero), dynamic_slice_sizes={64,64}
 }
 
+%sparse_core (s.1: bf16[64,32]) -> bf16[64,32] {
+  %s.1 = bf16[64,32]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-reduce.2 = bf16[64,32]{1,0:T(8,128)(2,1)} all-reduce(%s.1), channel_id=3, \
+replica_groups={{0,1},{2,3},{4,5},{6,7}}, use_global_device_ids=true, to_apply=%add
+}
+
 %body (state.1: (s32[], bf16[64,32], bf16[128,64])) -> (s32[], bf16[64,32], bf16[128,64]) {
   %state.1 = (s32[]{:T(128)}, bf16[64,32]{1,0}, bf16[128,64]{1,0}) parameter(0)
   %step = s32[]{:T(128)} constant(2)
@@ -231,6 +237,18 @@ ENTRY %main (a: bf16[64,32], b: bf16[128,64]) -> bf16[128,64] {
   %init = (s32[]{:T(128)}, bf16[64,32]{1,0}, bf16[128,64]{1,0}) tuple(%first.1, %a, %b)
   %loop = (s32[], bf16[64,32]{1,0}, bf16[128,64]{1,0}) while(%init), condition=%condition, \
 body=%body
+  %aside = ((bf16[64,32]{1,0}), bf16[64,32]{1,0}) call-start(%a), \
+async_execution_thread="sparsecore", to_apply=%sparse_core
+  %aside.1 = bf16[64,32]{1,0} call-done(%aside)
+  %token = token[] after-all()
+  %away = (bf16[64,32]{1,0}, u32[], token[]) send(%aside.1, %token), channel_id=4, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:7}",\
+_xla_megascale_transfer_type="REDUCE_SCATTER"}
+  %away.1 = token[] send-done(%away), channel_id=4, is_host_transfer=true
+  %back = (bf16[32,32]{1,0}, u32[], token[]) recv(%token), channel_id=5, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:7}",\
+_xla_megascale_transfer_type="REDUCE_SCATTER"}
+  %back.1 = (bf16[32,32]{1,0}, token[]) recv-done(%back), channel_id=5, is_host_transfer=true
   ROOT %result = bf16[128,64]{1,0} get-tuple-element(%loop), index=2
 }
 """
@@ -238,23 +256,25 @@ body=%body
 
 def test_forms_of_tpu_programs_are_understood():
   cost = count(parse(TPU), size=8, main=lambda space: space == 0)
-  found = {(moved.kind, moved.nbytes): number for moved, number in cost.transfers.items()}
   turns = 4  # 1, 3, 5, 7: no length is written down
+  found = {(moved.kind, moved.nbytes): number for moved, number in cost.transfers.items()}
+  shard = 2 * 64 * 32
   assert found == {
-    ("all-gather", 2 * 64 * 32): turns,  # begun in one fusion, going on in the next
+    ("all-gather", shard): turns,  # begun in one fusion, going on in the next
     ("reduce-scatter", 2 * 128 * 64): turns,  # an all-reduce and a slice
-    ("collective-permute", 2 * 64 * 32): turns,
+    ("collective-permute", shard): turns,
+    ("all-reduce", shard): 1,  # on another core
+    ("reduce-scatter", shard): 1,  # from slice to slice
   }
   assert cost.products == turns * 2 * 128 * 64 * 64
   assert not cost.loops and not cost.opaque
-  # Gather: shard is on the chip, its result is not. Product: three arrays. Scatter: operand and
-  # result. Halo: operand and result. And the counter, in a turn and in the condition's five.
-  gathered, product = 2 * 256 * 32, 2 * (2 * 128 * 64 + 64 * 64)
-  scattered, halo, counter = 2 * (128 * 64 + 64 * 64), 2 * (2 * 64 * 32), 3 * 4
-  condition = turns + 1
-  assert cost.traffic == (
-    turns * (gathered + product + scattered + halo + counter) + condition * (4 + 4 + 1) + 2 * 4
-  )
+  # Gather: the shard is on the chip, its result is not. Product: three arrays. Scatter: operand
+  # and result. Halo: operand and result. Counter: read twice and written.
+  turn = 4 * shard + 2 * (2 * 128 * 64 + 64 * 64) + 2 * (128 * 64 + 64 * 64) + 2 * shard + 3 * 4
+  condition = 4 + 4 + 1
+  aside, away, flags = 2 * shard, shard + shard // 2, 4
+  once = 2 * 4 + aside + away + flags
+  assert cost.traffic == turns * turn + (turns + 1) * condition + once
 
 
 def test_lengths_are_read_from_the_program_where_they_are_not_written_down():
