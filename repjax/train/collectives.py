@@ -22,6 +22,10 @@ KINDS = (
 )
 
 
+_GROUPS = re.compile(
+  r"(?:replica_groups|source_target_pairs)="
+  r"(mesh\[[^\]]*\](?:, device_ids=\(.*?\)+)? \{[^}]*\}|.*?(?=, [a-z_]+=|$))"
+)
 SLICES = "slices"  # groups of what is sent from slice to slice
 
 
@@ -92,10 +96,7 @@ def transfer(
     return None
   if kind == "all-reduce" and "all-reduce-scatter" in name:
     kind = "reduce-scatter"
-  # Up to the next attribute; groups hold commas themselves.
-  groups = re.search(
-    r"(?:replica_groups|source_target_pairs)=(.*?)(?:, [a-z_]+=|$)", instruction.attributes
-  )
+  groups = _GROUPS.search(instruction.attributes)
   nbytes = sum(computation.instructions[x].nbytes for x in instruction.operands)
   return Transfer(kind, groups[1] if groups else "{}", nbytes)
 

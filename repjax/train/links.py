@@ -38,7 +38,8 @@ def read_groups(text: str, size: int) -> np.ndarray:
   Args:
     text: what follows ``replica_groups=`` or ``source_target_pairs=`` in a compiled program: lists
       (``{{0,1},{2,3}}``; empty for everybody), a reshaped and transposed count
-      (``[2,4]<=[4,2]T(1,0)``) or axes of a mesh (``mesh['a'=2,'b'=4] {'b'}``).
+      (``[2,4]<=[4,2]T(1,0)``) or axes of a mesh (``mesh['a'=2,'b'=4] {'b'}``), whose devices may
+      stand in another order (``mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}``).
     size: devices of the program.
 
   Returns:
@@ -50,7 +51,7 @@ def read_groups(text: str, size: int) -> np.ndarray:
   if iota := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
     shape, reshape, order = (_numbers(part) for part in iota.groups())
     return np.arange(math.prod(shape)).reshape(reshape).transpose(order or None).reshape(shape)
-  if named := re.match(r"mesh\[([^\]]*?)\](.*?) ?\{([^}]*)\}", text):
+  if named := re.match(r"mesh\[([^\]]*)\](?:, device_ids=\((.*?)\)+)? \{([^}]*)\}", text):
     return _mesh_groups(named[1], named[2], named[3])
   if lists := re.match(r"\{(?:\{[\d,]*\},?)*\}", text):
     groups = [_numbers(group) for group in re.findall(r"\{([\d,]+)\}", lists[0])]
@@ -62,8 +63,6 @@ def read_groups(text: str, size: int) -> np.ndarray:
 
 def _mesh_groups(mesh, order, axes):
   """Groups along named axes, or along parts of them: ``'a':(2)4`` is a factor 4 after one of 2."""
-  if order.strip():
-    raise ValueError(f"expected a mesh in the order of its devices, got {order[:80]!r}")
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
   parts = {name: [] for name in sizes}
   wanted = []
@@ -82,7 +81,13 @@ def _mesh_groups(mesh, order, axes):
   last = [along[part] for part in wanted]
   rest = [axis for axis in range(len(shape)) if axis not in last]
   members = math.prod(shape[axis] for axis in last)
-  return np.arange(math.prod(shape)).reshape(shape).transpose(rest + last).reshape(-1, members)
+  devices = np.arange(math.prod(shape))
+  if order:  # the mesh's devices, such as [64,4]T(1,0: counted in one order, listed in another
+    iota = re.fullmatch(r"\[([\d,]+)\](?:T\(([\d,]+))?", order)
+    if not iota:
+      raise ValueError(f"expected the order of a mesh's devices, got {order[:80]!r}")
+    devices = devices.reshape(_numbers(iota[1])).transpose(_numbers(iota[2]) or None)
+  return devices.reshape(shape).transpose(rest + last).reshape(-1, members)
 
 
 def _numbers(text):

@@ -1,4 +1,4 @@
-"""Machines that a program can be compiled for: TPU slices nobody has here, simulated CPUs, this one."""
+"""Machines to compile for: slices of TPUs that nobody has here, simulated CPUs, this one."""
 
 import importlib.util
 import math

@@ -24,6 +24,9 @@ LISTS = "{{0,2,4,6},{1,3,5,7}}"
     ("mesh['a'=4,'b'=2] {'b'}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
     ("mesh['a'=4,'b'=2] {'a'}", [[0, 2, 4, 6], [1, 3, 5, 7]]),
     ("mesh['a'=2,'b'=1,'c'=4] {'a','c'}", [list(range(8))]),
+    ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+    ("mesh['a'=1,'b'=2,'c'=4], device_ids=([4,2]T(1,0)) {'c'}", [[0, 2, 4, 6], [1, 3, 5, 7]]),
+    ("mesh['a'=4,'b'=2], device_ids=([8]) {'b'}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
     # Halves of an axis of four: first its slow part, then its fast one.
     ("mesh['a'=4,'b'=2] {'a':(1)2}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
     ("mesh['a'=4,'b'=2] {'a':(2)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
@@ -33,7 +36,7 @@ def test_groups_are_read_in_each_form(text, groups):
   np.testing.assert_array_equal(read_groups(text, 8), groups)
 
 
-@pytest.mark.parametrize("text", ["{{0,1},{2}}", "mesh['a'=2], device_ids=(1,0) {'a'}", "other"])
+@pytest.mark.parametrize("text", ["{{0,1},{2}}", "mesh['a'=2], device_ids=((1,0)) {'a'}", "other"])
 def test_groups_that_are_not_understood_are_an_error(text):
   with pytest.raises(ValueError, match="expected"):
     read_groups(text, 8)

@@ -10,6 +10,7 @@ from jax import P, ShapeDtypeStruct, lax
 from jax.sharding import NamedSharding
 
 from repjax.train.chips import Chip
+from repjax.train.collectives import summarize
 from repjax.train.hlo import parse
 from repjax.train.mesh import make_mesh
 from repjax.train.program import count, read_program
@@ -189,7 +190,8 @@ backend_config={"async_collective_fusion_config":{"flag_start":"2","flag_end":"8
 %all-reduce-scatter.1 (r.1: bf16[128,64]) -> bf16[64,64] {
   %r.1 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
   %all-reduce.1 = bf16[128,64]{1,0:T(8,128)(2,1)} all-reduce(%r.1), channel_id=20, \
-replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_1'}, use_global_device_ids=true, to_apply=%add
+replica_groups=mesh['axis_0'=2,'axis_1'=4], device_ids=([4,2]T(1,0)) {'axis_1'}, \
+use_global_device_ids=true, to_apply=%add
   %zero = s32[]{:T(128)} constant(0)
   ROOT %dynamic-slice.1 = bf16[64,64]{1,0:T(8,128)(2,1)} dynamic-slice(%all-reduce.1, %zero, \
 %zero), dynamic_slice_sizes={64,64}
@@ -265,6 +267,14 @@ def test_forms_of_tpu_programs_are_understood():
     ("collective-permute", shard): turns,
     ("all-reduce", shard): 1,  # on another core
     ("reduce-scatter", shard): 1,  # from slice to slice
+  }
+  mesh = make_mesh("data:4,model:2")
+  axes = {(row.kind, row.axes) for row in summarize(cost.transfers, mesh, CHIP)}
+  assert axes == {
+    ("all-gather", ("data",)),
+    ("reduce-scatter", ("data",)),
+    ("collective-permute", ("data",)),
+    ("all-reduce", ("model",)),
   }
   assert cost.products == turns * 2 * 128 * 64 * 64
   assert not cost.loops and not cost.opaque
