@@ -114,9 +114,11 @@ def main(method: Method, settings: Settings) -> None:
     raise ValueError(f"--meshes={settings.meshes} is for --sweep; give that too, or --mesh")
   target = settings.json and Path(settings.json)
   look_further, measure = settings.largest_batch, settings.measure
-  # The method's name was read already; the rest is of a run, whose command line a plan may take.
-  for name in launch.FREE | {"experiment", "eval_every", "validation"}:
-    getattr(settings, name)
+  for name in launch.FREE | {"eval_every", "validation"}:
+    getattr(settings, name)  # of a run, whose command line a plan takes as it is
+  print(
+    f"{settings.experiment}: {settings.encoder}, {settings.dtype}, batch {settings.batch_size}"
+  )  # fmt: skip
   devices, chip = machine(topology)
   compiles = functools.partial(_plan, method, settings, devices, chip)
 

@@ -218,4 +218,7 @@ def platform() -> str:
     here; else that of the devices that are.
   """
   device = jax.sharding.get_abstract_mesh().abstract_device
-  return device.platform if device else jax.default_backend()
+  if device is None:
+    return jax.default_backend()
+  kind = device.device_kind.lower()  # JAX 0.10.0 knows no more
+  return next((name for name in ("cpu", "tpu") if kind.startswith(name)), "gpu")

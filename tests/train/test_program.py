@@ -9,8 +9,10 @@ import pytest
 from jax import P, ShapeDtypeStruct, lax
 from jax.sharding import NamedSharding
 
+from repjax.encoders import ViT
 from repjax.train.chips import Chip
 from repjax.train.collectives import summarize
+from repjax.train.flops import count_flops
 from repjax.train.hlo import parse
 from repjax.train.mesh import make_mesh
 from repjax.train.program import count, read_program
@@ -133,6 +135,17 @@ def test_traffic_and_products_of_a_loop_are_its_length_times_one(length):
 
 def test_elementwise_work_moves_operands_and_result_once():
   assert on_one(lambda x, y: jnp.exp(x) * y + 1, (512, 512), (512, 512)).traffic == 3 * 4 * 512**2
+
+
+def test_traffic_without_loops_is_what_the_compiler_counts():
+  encoder = ViT(patch_size=4, dim=64, depth=2, heads=4)
+  image = jnp.ones((8, 16, 16, 3))
+  variables = jax.eval_shape(encoder.init, jax.random.key(0), image)
+  grad = jax.grad(lambda v, x: jnp.sum(encoder.apply(v, x).pooled))
+  program = jax.jit(grad).lower(variables, image).compile()
+  ours = count(parse(program.as_text()), size=1, main=lambda space: True)
+  assert math.isclose(ours.traffic, program.cost_analysis()["bytes accessed"], rel_tol=1e-3)
+  assert math.isclose(ours.products, count_flops(grad, variables, image), rel_tol=1e-9)
 
 
 def test_a_loop_of_unknown_length_is_named_and_counts_once():
