@@ -5,7 +5,8 @@
     --batch_size=4096 --topology=v5e:16x16 --mesh=data:64,model:4
 
 compiles the step that experiments.simclr would run for 256 TPU chips that nobody has here, and says
-whether it fits, what binds and what to try. The other flags are those of the experiment.
+whether it fits, what binds and what to try. The other flags are those of the experiment, less those
+of its data: --image_size, --channels, --classes and --examples stand for a set that streams.
 
   python -m experiments.plan ... --topology=v5e:16x16 --sweep   # all layouts of the chips, ranked
   python -m experiments.plan ... --topology='v5e:16x16*2'       # two slices and their network
@@ -44,7 +45,7 @@ from repjax.train.launch import Settings, run_app
 from repjax.train.memory import keep_freed_memory
 from repjax.train.mesh import batch_sharding
 from repjax.train.plan import Plan, bytes_per_device, largest_batch, layouts, make_plan, spell
-from repjax.train.plan_table import describe, rank, ranking, to_json
+from repjax.train.plan_table import describe, in_a_line, rank, ranking, to_json
 from repjax.train.program import Memory
 from repjax.train.sharding import state_shardings
 from repjax.train.step import compile_update, init_state, shape_of_state
@@ -56,7 +57,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("sweep", False, "Try layouts of the devices and rank them.")
 flags.DEFINE_string("meshes", None, "What --sweep tries, separated by semicolons; all if absent.")
-flags.DEFINE_bool("largest_batch", None, "Search it, by compiling; if absent, unless --sweep.")
+flags.DEFINE_bool(
+  "largest_batch", None, "Search it, by compiling; if absent, of accelerators without --sweep."
+)
 flags.DEFINE_bool("measure", None, "Run the step beside; if absent, where --topology is.")
 flags.DEFINE_string("json", None, "File for all of it.")
 flags.DEFINE_integer("channels", 3, "Of the images.", lower_bound=1)
@@ -104,7 +107,8 @@ def main(method: Method, settings: Settings) -> None:
     surroundings = os.environ | environment(topology) | {_INSIDE: topology}
     command = [sys.executable, "-m", "experiments.plan", *sys.argv[1:]]
     raise SystemExit(subprocess.run(command, env=surroundings, check=False).returncode)
-  launch.use_compile_cache(settings)
+  if is_here(topology):  # what is compiled for others can be kept, but not read again
+    launch.use_compile_cache(settings)
   keep_freed_memory()
   if settings.parallel != "pjit":
     raise ValueError(f"--parallel={settings.parallel} cannot be planned; leave it out for pjit")
@@ -131,7 +135,7 @@ def main(method: Method, settings: Settings) -> None:
   else:
     plans = [best := compiles(settings.mesh, settings.batch_size)]
   if look_further is None:
-    look_further = not settings.sweep
+    look_further = not settings.sweep and devices[0].platform != "cpu"
   largest = None
   if look_further:
     largest = _largest(settings, compiles, best)
@@ -208,6 +212,7 @@ def _sweep(settings, compiles, devices):
     bar.set_postfix_str(mesh)
     try:
       plans.append(compiles(mesh, settings.batch_size))
+      tqdm.write(in_a_line(plans[-1]))
     except ValueError as error:  # a batch or an array that does not divide
       if settings.meshes:
         raise

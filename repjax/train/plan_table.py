@@ -21,7 +21,7 @@ def describe(plan: Plan, *, largest: Plan | None = None, searched: bool = False)
   chip, memory = plan.chip, plan.memory
   lines = [
     f"{plan.devices} x {chip.name} as {spell(plan.mesh)}: {_gib(chip.memory)} GiB each, "
-    f"{chip.flops / 1e12:.4g} TFLOP/s, {chip.bandwidth / 1e9:.4g} GB/s ({chip.source}); "
+    f"{_si(chip.flops, 'FLOP/s')}, {_si(chip.bandwidth, 'B/s')} ({chip.source}); "
     f"compiled in {plan.compile_seconds:.0f} s",
     "",
     *_grid(
@@ -54,47 +54,31 @@ def describe(plan: Plan, *, largest: Plan | None = None, searched: bool = False)
 
 
 def _costs(plan):
-  program, chip = plan.program, plan.chip
+  program, chip, devices = plan.program, plan.chip, plan.devices
   rows = [("one step", "all devices", "a device", "alone, ms")]
-  model = plan.model_flops
-  rows.append(
-    (
-      "arithmetic of the model", f"{model / 1e12:.4g} TFLOP", f"{model / plan.devices / 1e12:.4g}",
-      _ms(model / plan.devices / chip.flops),
-    )
-  )  # fmt: skip
-  rows.append(
-    (
-      "products as compiled", f"{program.products * plan.devices / 1e12:.4g} TFLOP",
-      f"{program.products / 1e12:.4g}", _ms(program.products / chip.flops),
-    )
-  )  # fmt: skip
-  rows.append(
-    (
-      "through memory", f"{program.traffic * plan.devices / 1e9:.4g} GB",
-      f"{program.traffic / 1e9:.4g}", _ms(plan.legs[MEMORY]),
-    )
-  )  # fmt: skip
+
+  def add(name, each, unit, seconds):
+    rows.append((name, _si(each * devices, unit), _si(each, unit), _ms(seconds)))
+
+  model = plan.model_flops / devices
+  add("arithmetic of the model", model, "FLOP", model / chip.flops)
+  add("products as compiled", program.products, "FLOP", program.products / chip.flops)
+  add("through memory", program.traffic, "B", plan.legs[MEMORY])
   for medium in plan.legs:
     if medium not in (COMPUTE, MEMORY):
       sent = sum(row.nbytes for row in program.collectives if row.medium == medium)
-      rows.append(
-        (
-          f"sent over {medium}", f"{sent * plan.devices / 1e9:.4g} GB", f"{sent / 1e9:.4g}",
-          _ms(plan.legs[medium]),
-        )
-      )  # fmt: skip
+      add(f"sent over {medium}", sent, "B", plan.legs[medium])
   return _grid(rows)
 
 
 def _collectives(plan):
   if not plan.program.collectives:
     return ["no collectives"]
-  rows = [("collective", "over", "link", "times", "GB a device", "ms")]
+  rows = [("collective", "over", "link", "times", "a device", "ms")]
   for row in plan.program.collectives:
     rows.append(
       (
-        row.kind, "+".join(row.axes), row.medium, f"{row.count:g}", f"{row.nbytes / 1e9:.4g}",
+        row.kind, "+".join(row.axes), row.medium, f"{row.count:g}", _si(row.nbytes, "B"),
         _ms(row.seconds),
       )
     )  # fmt: skip
@@ -143,15 +127,25 @@ def ranking(plans: Sequence[Plan]) -> str:
   """
   rows = [("mesh", "peak, GiB", "", "ms a step", "of peak", "binds", "compiled in, s")]
   for plan in rank(plans):
-    known = plan.program is not None
-    rows.append(
-      (
-        spell(plan.mesh), _gib(plan.memory.peak), "fits" if plan.fits else "does not fit",
-        _ms(plan.seconds) if known else "", f"{plan.share_of_peak:.1%}" if known else "",
-        plan.binds, f"{plan.compile_seconds:.0f}",
-      )
-    )  # fmt: skip
+    time = (_ms(plan.seconds), f"{plan.share_of_peak:.1%}") if plan.program else ("", "")
+    fits = "fits" if plan.fits else "does not fit"
+    peak, compiled = _gib(plan.memory.peak), f"{plan.compile_seconds:.0f}"
+    rows.append((spell(plan.mesh), peak, fits, *time, plan.binds, compiled))
   return "\n".join(_grid(rows))
+
+
+def in_a_line(plan: Plan) -> str:
+  """What a ranking will say of a plan.
+
+  Args:
+    plan: any.
+
+  Returns:
+    One line.
+  """
+  fits = "fits" if plan.fits else "does not fit"
+  time = f", {_ms(plan.seconds)} ms, {plan.binds} binds" if plan.program else ""
+  return f"{spell(plan.mesh)}: {_gib(plan.memory.peak)} GiB, {fits}{time}"
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -191,6 +185,14 @@ def to_json(plan: Plan) -> dict[str, Any]:
 
 def _gib(nbytes):
   return f"{nbytes / 2**30:.2f}"
+
+
+def _si(number, unit):
+  """Four digits and a prefix, such as 13.07 PFLOP."""
+  if not number:
+    return f"0 {unit}"
+  power = min(max(int(math.log10(number) // 3), 0), 6)
+  return f"{number / 1000**power:.4g} {'kMGTPE'[power - 1] if power else ''}{unit}"
 
 
 def _ms(seconds):

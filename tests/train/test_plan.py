@@ -1,5 +1,6 @@
 """Plans: rooflines, the largest batch, layouts; programs that compile and programs that do not."""
 
+import json
 import math
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import NamedSharding
 from repjax.train.chips import Chip
 from repjax.train.mesh import make_mesh
 from repjax.train.plan import bytes_per_device, hint, largest_batch, layouts, make_plan, spell
+from repjax.train.plan_table import describe, rank, to_json
 from repjax.train.program import Memory
 
 # Fast at nothing: each leg is set apart by a chip that is slow at it.
@@ -108,6 +110,34 @@ def test_a_program_that_the_compiler_refuses_is_one_that_does_not_fit(message, n
 def test_other_errors_of_the_compiler_are_not_swallowed():
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
     make_plan(Refused("INTERNAL: no"), make_mesh(), FAST, batch_size=8, model_flops=1, arguments=0)
+
+
+def refused():
+  mesh = make_mesh()
+  x = ShapeDtypeStruct((8, 4), jnp.float32, sharding=NamedSharding(mesh, P("data")))
+  message = "RESOURCE_EXHAUSTED: Used 31.5G of 15.75G hbm."
+  return make_plan(
+    Refused(message), mesh, FAST, batch_size=8, model_flops=1.0, arguments=x
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize("known", ["all", "not a link", "no program"])
+def test_plans_are_written_as_json_whatever_is_unknown(known):
+  plan = refused() if known == "no program" else product(FAST)
+  if known == "not a link":
+    plan = plan._replace(legs=plan.legs | {"network": math.nan})
+    assert "the rate of network is not known" in describe(plan)
+  plain = json.loads(json.dumps(to_json(plan), allow_nan=False))
+  assert plain["fits"] == plan.fits and plain["memory"]["peak"] == plan.memory.peak
+  assert plain["seconds"] == (plan.seconds if plan.program else None)
+  assert f"{plan.memory.peak / 2**30:.2f}" in describe(plan)
+
+
+def test_plans_that_fit_come_first_and_of_them_the_fastest():
+  fast, slow = (product(FAST._replace(flops=rate)) for rate in (1e6, 1e3))
+  tight = product(FAST._replace(memory=1.0))
+  large = refused()
+  assert rank([tight, slow, large, fast]) == [fast, slow, tight, large]
 
 
 @pytest.mark.parametrize("memory", [4e5, 1e6, 3.3e7])
