@@ -1,7 +1,7 @@
 """Reads the text of a compiled program: computations, instructions, shapes, lengths of loops.
 
-The text is XLA's (`jax.stages.Compiled.as_text`); the forms met are those of jax 0.10 on CPU and of
-libtpu 0.0.42. What a compiled program costs is `repjax.train.program`'s.
+The text is XLA's (`jax.stages.Compiled.as_text`); the forms met are those of jax 0.10 for CPUs and
+H200s and of libtpu 0.0.42. What a compiled program costs is `repjax.train.program`'s.
 """
 
 import math

@@ -362,7 +362,7 @@ def _convolution(instruction, image, kernel):
 
 
 def _library_product(instruction, operands):
-  """Operations of a product that XLA's GPU compiler hands to cuBLAS; written without a GPU."""
+  """Operations of a product that XLA's GPU compiler hands to cuBLAS."""
   contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
   if "__cublas$" not in instruction.attributes or not contracted:
     return 0.0
