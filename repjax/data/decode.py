@@ -2,8 +2,8 @@
 
 JPEG is decoded by simplejpeg, which hands the whole file to libjpeg-turbo at once, and resized by
 `repjax.data.resize.fit_pixels`; together they take some 0.6 of Pillow's time
-(benchmarks/NOTES.md). Pillow reads the headers, every other format, and whatever JPEG simplejpeg
-finds fault with: CMYK, 12 bits a channel, damage. So Pillow's word is the last on what is readable.
+(benchmarks/NOTES.md). Pillow reads the headers, every other format, and the JPEGs that simplejpeg
+finds fault with or that are CMYK, so its word is the last on what is readable.
 """
 
 import io
@@ -79,7 +79,7 @@ def read_shape(file: str) -> tuple[int, int, int]:
   with _open(file, file) as image:
     width, height = image.size
     # TIFF sizes are upright already.
-    if image.format != "TIFF" and _orientation(image) >= 5:
+    if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):
       width, height = height, width
     return height, width, 1 if image.mode in GREY else 3
 
