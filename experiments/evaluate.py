@@ -10,7 +10,6 @@ import importlib
 import json
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from experiments import outcome
@@ -18,13 +17,15 @@ from experiments.setup import prepare
 from repjax import evaluate
 from repjax.train import Checkpoints, launch
 from repjax.train.launch import Settings
+from repjax.train.sharding import state_shardings
+from repjax.train.step import shape_of_state
 
 flags.DEFINE_string("checkpoint", "latest", "latest, best (needs --eval_every), or a step.")
 
 # Flags that may be given beside those of the run; the rest made the run what it is.
 _ON_TOP = {
-  "workdir", "checkpoint", "data", "protocols", "shots", "eval_batch_size", "mesh", "progress",
-  "device_data_mb", "compile_cache",
+  "workdir", "checkpoint", "data", "protocols", "shots", "eval_batch_size", "mesh", "sharding",
+  "progress", "device_data_mb", "compile_cache",
 }  # fmt: skip
 
 
@@ -48,9 +49,9 @@ def main(settings: Settings) -> None:
   launch.use_compile_cache(settings)
   statistics = json.loads((workdir / "statistics.json").read_text())
   ready = prepare(method, settings, statistics=statistics)
-  example = {k: v[None].repeat(2, 0) for k, v in ready.dataset.train[0].items()}
-  like = jax.eval_shape(ready.learner.init, jax.random.key(0), example)
-  restored = checkpoints.restore(like, ready.mesh, step=step)
+  like = shape_of_state(ready.learner, {k: v[None] for k, v in ready.dataset.train[0].items()})
+  where = state_shardings(like, ready.mesh, settings.sharding)
+  restored = checkpoints.restore(like, where, step=step)
   table, _ = outcome.score(method, settings, ready, restored.state)
   print(f"\n{restored.path}")
   print(evaluate.format_table(table, columns=outcome.columns(table)))

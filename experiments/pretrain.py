@@ -31,6 +31,7 @@ def run(method: Method, settings: Settings) -> None:
       "mesh": ready.mesh,
       "seed": settings.seed,
       "parallel": settings.parallel,
+      "sharding": settings.sharding,
       "evaluate": look if ready.held is not None else None,
       "watch": lambda step: {"learning_rate": ready.rate(step)},
       "record": {"flags": settings.values()},

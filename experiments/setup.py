@@ -10,13 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from repjax import augment, data, evaluate
 from repjax.encoders import resnet, vit
 from repjax.evaluate.pictures import Reconstructions
 from repjax.learners import Learner, Objective, by_gradient
 from repjax.train import Feed, Schedule, launch, make_mesh
+from repjax.train.feed import check_divisible
 from repjax.train.launch import Settings
+from repjax.train.mesh import local_rows
 
 # --- data -----------------------------------------------------------------------------------------
 flags.DEFINE_string("data", "digits", "digits, npz:PATH, folder:PATH or tfds:NAME.")
@@ -98,6 +101,22 @@ class Method(NamedTuple):
   reconstruct: Callable[..., Reconstructions] | None = None
 
 
+class Built(NamedTuple):
+  """What the flags make of data of a given shape, before any of it is read.
+
+  Attributes:
+    setup: what the method was built from.
+    learner: the method and its optimizer.
+    steps: length of the run.
+    rate: the learning rate by step.
+  """
+
+  setup: Setup
+  learner: Learner
+  steps: int
+  rate: Callable[[int], Any]
+
+
 class Prepared(NamedTuple):
   """Everything that the flags decide, built and checked.
 
@@ -124,7 +143,7 @@ class Prepared(NamedTuple):
   feed: Feed
   schedule: Schedule
   rate: Callable[[int], Any]
-  mesh: jax.sharding.Mesh
+  mesh: Mesh
   protocols: tuple[Callable[..., dict[str, float]], ...]
 
 
@@ -179,32 +198,83 @@ def prepare(
       f"--batch_size={settings.batch_size} is larger than the train split of {len(bank)}; "
       f"choose at most {len(bank)}"
     )
-  if settings.batch_size % settings.accumulate:
-    raise ValueError(
-      f"--accumulate={settings.accumulate} does not divide --batch_size={settings.batch_size}; "
-      f"choose a divisor"
-    )
-
-  height, width, channels = dataset.train.image_shape
+  check_divisible(settings.batch_size, mesh)
+  height, width, _ = dataset.train.image_shape
   if height != width:
     raise ValueError(
       f"--data={settings.data} has images of {height}x{width}; "
       f"give --image_size={min(height, width)} to resize and cut them square"
     )
+  statistics = statistics or data.channel_statistics(bank)
+  built = build(
+    method,
+    settings,
+    image_shape=dataset.train.image_shape,
+    classes=dataset.classes,
+    examples=len(bank),
+    statistics=statistics,
+  )
+  return Prepared(
+    dataset=dataset,
+    bank=bank,
+    held=held,
+    setup=built.setup,
+    statistics=statistics,
+    learner=built.learner,
+    feed=make_feed(
+      bank, settings.batch_size, settings.seed, mesh, resident=resident, workers=workers
+    ),
+    schedule=launch.make_schedule(settings, built.steps, best="val/knn_20"),
+    rate=built.rate,
+    mesh=mesh,
+    protocols=_protocols(settings, dataset),
+  )
+
+
+def build(
+  method: Method,
+  settings: Settings,
+  *,
+  image_shape: tuple[int, int, int],
+  classes: tuple[str, ...],
+  examples: int,
+  statistics: Statistics,
+) -> Built:
+  """Builds encoder, method and optimizer for data that need not be at hand.
+
+  Args:
+    method: what the launcher adds.
+    settings: the flags.
+    image_shape: ``(size, size, channels)`` of the images.
+    classes: class names; empty if nothing is labelled.
+    examples: of the train split.
+    statistics: mean and deviation of the channels, in [0, 1].
+
+  Returns:
+    The parts of a run that do not hold data.
+
+  Raises:
+    ValueError: if flags or sizes do not fit together.
+  """
+  if settings.batch_size % settings.accumulate:
+    raise ValueError(
+      f"--accumulate={settings.accumulate} does not divide --batch_size={settings.batch_size}; "
+      f"choose a divisor"
+    )
   axis_name = "data" if settings.parallel == "pmap" else None
   dtype = jnp.dtype(settings.dtype)
-  mean, std = statistics = statistics or data.channel_statistics(bank)
-  size = settings.view_size or height
+  mean, std = statistics
+  size = settings.view_size or image_shape[0]
   setup = Setup(
     encoder=make_encoder(settings, size, vit_stem=method.stem, axis_name=axis_name, dtype=dtype),
     normalize=functools.partial(_normalize, size=size, mean=mean, std=std),
     image_size=size,
-    channels=channels,
-    classes=dataset.classes,
+    channels=image_shape[2],
+    classes=classes,
     axis_name=axis_name,
     dtype=dtype,
   )
-  steps = launch.total_steps(settings, len(bank))
+  steps = launch.total_steps(settings, examples)
   optimizer, rate = launch.make_optimizer(settings, steps)
   learner = by_gradient(
     method.objective(settings, setup),
@@ -212,19 +282,7 @@ def prepare(
     accumulate=settings.accumulate,
     axis_name=axis_name,
   )
-  return Prepared(
-    dataset=dataset,
-    bank=bank,
-    held=held,
-    setup=setup,
-    statistics=statistics,
-    learner=learner,
-    feed=make_feed(bank, settings.batch_size, settings.seed, resident=resident, workers=workers),
-    schedule=launch.make_schedule(settings, steps, best="val/knn_20"),
-    rate=rate,
-    mesh=mesh,
-    protocols=_protocols(settings, dataset),
-  )
+  return Built(setup, learner, steps, rate)
 
 
 def make_encoder(
@@ -266,7 +324,7 @@ def make_encoder(
 
 
 def make_feed(
-  source: data.Source, batch_size: int, seed: int, *, resident: bool, workers: int = 0
+  source: data.Source, batch_size: int, seed: int, mesh: Mesh, *, resident: bool, workers: int = 0
 ) -> Feed:
   """Batches of a source, from the devices' memory or streamed; the same either way.
 
@@ -274,24 +332,23 @@ def make_feed(
     source: what to train on.
     batch_size: examples of a batch, over all processes.
     seed: of the order.
+    mesh: what they are split over.
     resident: whether the source is kept on the devices.
     workers: processes that decode a streamed source.
 
   Returns:
     The feed.
   """
-  index, count = jax.process_index(), jax.process_count()
+  rows = local_rows(mesh, batch_size)
   if not resident:
-    options = {"workers": workers, "process_index": index, "process_count": count}
-    stream = functools.partial(data.batches, source, batch_size=batch_size, seed=seed, **options)
-    return Feed(lambda step: stream(start=step), batch_size)
-
-  rows = batch_size // count
+    options = {"batch_size": batch_size, "seed": seed, "workers": workers, "rows": rows}
+    return Feed(lambda step: data.batches(source, start=step, **options), batch_size)
 
   def batches(start: int) -> Iterator[np.ndarray]:
     for step in itertools.count(start):
-      first = step * batch_size + index * rows
-      yield data.indices(seed, first, first + rows, len(source)).astype(np.int32)
+      first = step * batch_size
+      batch = data.indices(seed, first, first + batch_size, len(source))
+      yield batch[rows].astype(np.int32)
 
   return Feed(batches, batch_size, {"image": source.image, "label": source.label})
 

@@ -1,8 +1,17 @@
 """Checks and small operations that every room shares."""
 
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import P, lax
+from jax.sharding import AxisType, Mesh
+
+#: Mesh axes over which a batch is split, outermost first.
+BATCH_AXES = ("data", "fsdp")
 
 
 def check_same_shape(rank: int, **arrays: jax.Array) -> None:
@@ -157,3 +166,45 @@ def smooth_l1(error: jax.Array, beta: float = 1.0) -> jax.Array:
   """
   near = jnp.clip(error, -beta, beta)
   return near * (error - near / 2) / beta
+
+
+def split_batch(x: jax.Array) -> jax.Array:
+  """Holds activations to the layout of the batch, in a program that is laid out over a mesh.
+
+  Where parameters are split too, the compiler has to choose which of the two to bring together.
+  Left to itself it often takes the activations, whose bytes grow with the batch (measured in
+  benchmarks/NOTES.md); encoders therefore call this between their blocks.
+
+  Args:
+    x: ``[batch, ...]``.
+
+  Returns:
+    The same values. Nothing happens outside of `on_mesh`, under a mapped axis,
+    and where the axes do not divide the batch.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  auto = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+          if name in BATCH_AXES and kind == AxisType.Auto]  # fmt: skip
+  axes = tuple(name for name in BATCH_AXES if name in auto)
+  if not axes or len(x) % math.prod(mesh.shape[name] for name in axes):
+    return x
+  return lax.with_sharding_constraint(x, P(axes, *[P.UNCONSTRAINED] * (x.ndim - 1)))
+
+
+def on_mesh(f: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+  """Lets a function know while it is traced the mesh of its program.
+
+  Args:
+    f: to be compiled with arguments on the mesh.
+    mesh: a mesh with Auto axes, from `repjax.train.make_mesh`.
+
+  Returns:
+    The same function, in which `split_batch` finds the mesh.
+  """
+
+  @functools.wraps(f)
+  def known(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return f(*args)
+
+  return known

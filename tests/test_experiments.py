@@ -17,7 +17,7 @@ import pytest
 
 from experiments import evaluate, simclr
 from experiments.setup import prepare
-from repjax.train import Checkpoints, launch, make_mesh, train
+from repjax.train import Checkpoints, launch, make_mesh, replicated, train
 from repjax.train.launch import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def last_state(workdir):
   example = {k: v[None].repeat(2, 0) for k, v in ready.dataset.train[0].items()}
   like = jax.eval_shape(ready.learner.init, jax.random.key(0), example)
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  found = checkpoints.restore(like, make_mesh(devices=jax.devices()[:1]))
+  found = checkpoints.restore(like, replicated(make_mesh(devices=jax.devices()[:1])))
   leaves = jax.tree_util.tree_leaves_with_path(found.state)
   return found.step, {jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in leaves}
 
@@ -181,7 +181,9 @@ def test_kill_9_then_sigterm_then_the_end_give_the_same_bits(finished, tmp_path,
   assert term_at <= int(said) < STEPS
   assert (tmp_path / "checkpoints" / said).is_dir()
 
+  compiled = {path.name for path in cache.glob("jit_update-*")}
   out, _ = finish("simclr", **given)
+  assert compiled == {path.name for path in cache.glob("jit_update-*")} != set()
   assert last_state(tmp_path) == last_state(finished[0])
   assert last_state(tmp_path)[0] == STEPS
   assert results(tmp_path) == results(finished[0])
@@ -270,8 +272,9 @@ def fit(workdir, **given):
   given = {"steps": 6, "protocols": ["knn"], **given}
   ours = settings(**given)
   ready = prepare(simclr.METHOD, ours)
+  options = {"parallel": ours.parallel, "sharding": ours.sharding, "mesh": ready.mesh}
+  options["progress"] = False
   ours.check_all_read()
-  options = {"parallel": ours.parallel, "mesh": ready.mesh, "progress": False}
   return train(ready.learner, ready.feed, ready.schedule, workdir=workdir, **options)
 
 
@@ -287,8 +290,9 @@ def test_a_streamed_set_trains_to_the_same_bits_as_a_resident_one(resident, tmp_
     np.testing.assert_array_equal(a, b)
 
 
-def test_pmap_and_jit_reach_the_same_loss(resident, tmp_path):
-  mapped = fit(tmp_path, parallel="pmap")
+@pytest.mark.parametrize("given", [{"parallel": "pmap"}, {"mesh": "data:2,fsdp:2,model:2"}])
+def test_every_layout_reaches_the_same_loss(resident, tmp_path, given):
+  mapped = fit(tmp_path, **given)
   for ours, theirs in zip(mapped.history, resident.history, strict=True):
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
@@ -332,6 +336,11 @@ def test_a_misspelt_flag_is_named_with_the_nearest():
     ({"skip_unreadable": True}, "--skip_unreadable=True has no effect"),
     ({"projector": ["64", "a"]}, "--projector=64,a is not a list of numbers above 0"),
     ({"mesh": "data:3"}, "--mesh=data:3 needs 3 devices, 8 are here"),
+    ({"sharding": "fsdp"}, "--sharding=fsdp splits over axis fsdp, --mesh has data; write"),
+    (
+      {"mesh": "model:8", "sharding": "up/kernel=-,model"},
+      "--sharding has no rule for .*; add one",
+    ),
     ({"mesh": "data=8"}, "--mesh=data=8 is not a list of name:size pairs"),
     ({"data": "digit"}, "--data=digit is not one of digits, npz:PATH"),
     ({"warmup": 1.5}, "--warmup=1.5 is a share"),
@@ -350,9 +359,11 @@ def test_flags_that_do_not_fit_are_named_with_both_values(tmp_path, given, messa
   ours = settings(**given)
   with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
     ready = prepare(simclr.METHOD, ours)
+    sharding = ours.sharding
     ours.check_all_read()
     train(
       ready.learner, ready.feed, ready.schedule,
-      workdir=tmp_path, mesh=ready.mesh, parallel=ours.parallel, progress=False,
+      workdir=tmp_path, mesh=ready.mesh, parallel=ours.parallel, sharding=sharding,
+      progress=False,
     )  # fmt: skip
   assert "\n" not in str(error.value)

@@ -23,8 +23,7 @@ def batches(
   seed: int,
   start: int = 0,
   workers: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
+  rows: np.ndarray | None = None,
   prefetch: int | None = None,
 ) -> Iterator[Batch]:
   """Shuffled batches for ever, read ahead by Grain.
@@ -43,31 +42,26 @@ def batches(
     seed: of the order, the same on all hosts.
     start: first batch, such as the step to resume at.
     workers: processes that decode, on this host; threads if 0, one a core up to 16.
-    process_index: which host this is, in ``[0, process_count)``.
-    process_count: number of hosts.
+    rows: ``[rows]`` integers, the places in a batch that this host reads; all of them if absent.
     prefetch: batches to read ahead, > 0, by no more threads than that; every worker reads at least
       one. If absent 4, or one for each thread.
 
   Returns:
-    An endless iterator of ``image`` uint8 ``[batch_size / process_count, h, w, c]`` and ``label``
-    int32: this host's contiguous rows. Closing it stops what reads ahead.
+    An endless iterator of ``image`` uint8 ``[rows, h, w, c]`` and ``label`` int32 ``[rows]``.
+    Closing it stops what reads ahead.
 
   Raises:
     ImportError: if Grain is not installed.
-    ValueError: if the batch is larger than the set or does not divide among the hosts.
+    ValueError: if the batch is larger than the set, or a row is not in it.
   """
   if not 1 <= batch_size <= len(source):
     raise ValueError(
       f"--batch_size={batch_size} does not fit the train split of {len(source)}; choose 1 to "
       f"{len(source)}"
     )
-  if batch_size % process_count:
-    raise ValueError(
-      f"--batch_size={batch_size} does not divide among {process_count} hosts; choose a multiple "
-      f"of {process_count}"
-    )
-  if not 0 <= process_index < process_count:
-    raise ValueError(f"{process_index=} is not in [0, {process_count})")
+  rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+  if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
+    raise ValueError(f"expected rows in [0, {batch_size}), got {rows}")
   prefetch = _ahead() if prefetch is None else prefetch
   if start < 0 or workers < 0 or prefetch < 1:
     raise ValueError(
@@ -78,10 +72,7 @@ def batches(
   except ImportError as error:
     raise ImportError("streaming needs Grain: pip install 'repjax[stream]'") from error
 
-  rows = batch_size // process_count
-  read = functools.partial(
-    _read, source=source, seed=seed, batch_size=batch_size, first=process_index * rows, rows=rows
-  )
+  read = functools.partial(_read, source=source, seed=seed, batch_size=batch_size, rows=rows)
   threads = 0 if workers else min(prefetch, os.cpu_count() or 1)
   steps = grain.MapDataset.range(start, start + 2**50).map(read)
   stream = steps.to_iter_dataset(
@@ -126,9 +117,9 @@ def _ahead():
   return max(4, min(os.cpu_count() or 1, THREADS))
 
 
-def _read(step, *, source, seed, batch_size, first, rows):
-  position = int(step) * batch_size + first
-  return take(source, indices(seed, position, position + rows, len(source)))
+def _read(step, *, source, seed, batch_size, rows):
+  first = int(step) * batch_size
+  return take(source, indices(seed, first, first + batch_size, len(source))[rows])
 
 
 def _closing(iterator):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from repjax.arrays import split_batch
 from repjax.encoders.features import Features
 
 
@@ -108,7 +109,7 @@ class _Block(nn.Module):
     if self.bottleneck:
       plan = [(self.width, 1, 1), (self.width, 3, self.stride), (out, 1, 1)]
     last = nn.initializers.zeros if self.zero_init else nn.initializers.ones
-    y = x
+    x = y = split_batch(x)
     for i, (width, kernel, stride) in enumerate(plan):
       y = _conv(width, kernel, stride, self.dtype, f"conv_{i}")(y)
       if i < len(plan) - 1:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from repjax.arrays import split_batch
+
 Implementation = Literal["auto", "xla", "cudnn"]
 
 
@@ -116,6 +118,7 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, tokens, dim]`` to the same shape."""
+    x = split_batch(x)
     attend = Attention(self.heads, self.dtype, self.attention, name="attention")
     x = x + attend(norm(self.dtype, "norm_1")(x))
     return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm(self.dtype, "norm_2")(x))

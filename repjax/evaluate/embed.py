@@ -1,6 +1,7 @@
 """Whole splits to features, every example once."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import P
 from jax.sharding import Mesh, NamedSharding
+
+from repjax.arrays import BATCH_AXES, on_mesh
 
 Batch = dict[str, np.ndarray]
 
@@ -32,7 +35,6 @@ def embed(
   *,
   batch_size: int,
   mesh: Mesh | None = None,
-  axis: str = "data",
   progress: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
 ) -> Embedded:
   """Encodes every example once, in order, whatever the batch and device count.
@@ -46,8 +48,8 @@ def embed(
     batches: dictionaries of ``image`` ``[b, h, w, c]`` uint8 and ``label`` ``[b]`` int, with
       ``b <= batch_size``. With several processes, all pass the same batches.
     batch_size: examples encoded at a time.
-    mesh: devices to split each batch over; JAX's default device if absent.
-    axis: the mesh axis to split over.
+    mesh: devices to split each batch over, along the axes `repjax.arrays.BATCH_AXES`; JAX's
+      default device if absent.
     progress: wraps ``batches``, as ``tqdm`` does.
 
   Returns:
@@ -56,7 +58,8 @@ def embed(
   Raises:
     ValueError: if there is no batch, one is larger than ``batch_size``, or a feature is not finite.
   """
-  multiple = 1 if mesh is None else mesh.shape[axis]
+  axes = () if mesh is None else tuple(name for name in BATCH_AXES if name in mesh.shape)
+  multiple = 1 if mesh is None else math.prod(mesh.shape[name] for name in axes)
   padded = -(-batch_size // multiple) * multiple
   gathered = None if mesh is None else NamedSharding(mesh, P())
   features, label = [], []
@@ -67,7 +70,7 @@ def embed(
     filling = np.zeros((padded - size, *image.shape[1:]), image.dtype)
     image = np.concatenate([image, filling])
     if mesh is not None:
-      image = jax.device_put(image, NamedSharding(mesh, P(axis)))
+      image = jax.device_put(image, NamedSharding(mesh, P(axes)))
     features.append(_pooled(encode, gathered, state, image))
     label.append(np.asarray(batch["label"], np.int32))
     # The batch before is fetched only now, so that the device never waits for the host.
@@ -88,8 +91,10 @@ def embed(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pooled(encode, gathered, state, image):
-  pooled = encode(state, image).pooled.astype(jnp.float32)
-  return pooled if gathered is None else jax.lax.with_sharding_constraint(pooled, gathered)
+  if gathered is None:
+    return encode(state, image).pooled.astype(jnp.float32)
+  pooled = on_mesh(encode, gathered.mesh)(state, image).pooled.astype(jnp.float32)
+  return jax.lax.with_sharding_constraint(pooled, gathered)
 
 
 def pixels(batches: Iterable[Batch]) -> Embedded:

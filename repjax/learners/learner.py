@@ -1,6 +1,6 @@
 """A learner is three pure functions over one state tree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -156,6 +156,35 @@ def example_keys(key: jax.Array, batch: int, *, axis_name: str | None = None) ->
   """
   first = 0 if axis_name is None else lax.axis_index(axis_name) * batch
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(batch))
+
+
+def join_views(views: Sequence[jax.Array]) -> jax.Array:
+  """Puts views of a batch into one, so that an encoder and its batch statistics see all of them.
+
+  An example's views become neighbours: a batch that is split over devices stays where it is, while
+  one view after the other would send most images to another device.
+
+  Args:
+    views: arrays ``[batch, ...]`` of one shape.
+
+  Returns:
+    ``[batch * views, ...]``; `part_views` undoes it.
+  """
+  return jnp.stack(views, 1).reshape(-1, *views[0].shape[1:])
+
+
+def part_views(x: jax.Array, views: int) -> tuple[jax.Array, ...]:
+  """Takes views apart that `join_views` put together.
+
+  Args:
+    x: ``[batch * views, ...]``.
+    views: their number.
+
+  Returns:
+    One ``[batch, ...]`` array per view.
+  """
+  x = x.reshape(-1, views, *x.shape[1:])
+  return tuple(x[:, i] for i in range(views))
 
 
 def init_module(module: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Tree, Tree]:

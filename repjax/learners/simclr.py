@@ -8,7 +8,14 @@ from flax import linen as nn
 
 from repjax.arrays import l2_normalize
 from repjax.augment import to_float
-from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.learner import (
+  Objective,
+  apply_module,
+  example_keys,
+  init_module,
+  join_views,
+  part_views,
+)
 from repjax.losses import nt_xent
 
 
@@ -55,14 +62,14 @@ def simclr(
       for k in jax.random.split(key)
     ]
     # Both views in one pass, so that batch statistics are of both.
-    image = normalize(jnp.concatenate(views))
+    image = normalize(join_views(views))
     features, r_encoder = apply_module(
       encoder, params["encoder"], extra["encoder"], image, train=True
     )
     z, r_projector = apply_module(
       projector, params["projector"], extra["projector"], features.pooled, train=True
     )
-    z_1, z_2 = jnp.split(z.astype(jnp.float32), 2)
+    z_1, z_2 = part_views(z.astype(jnp.float32), 2)
     per_pair = nt_xent(z_1, z_2, temperature=temperature, axis_name=axis_name)
     extra = {"encoder": r_encoder, "projector": r_projector}
     agreement = jnp.mean(jnp.sum(l2_normalize(z_1) * l2_normalize(z_2), -1))

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax import lax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
-
-from repjax.train.mesh import replicated
+from jax.sharding import Sharding
 
 Tree = Any
 
@@ -123,7 +122,9 @@ class Checkpoints:
       force=True,
     )
 
-  def restore(self, like: Tree, mesh: Mesh, *, step: int | None = None) -> Restored | None:
+  def restore(
+    self, like: Tree, shardings: Sharding | Tree, *, step: int | None = None
+  ) -> Restored | None:
     """Reads the latest checkpoint that is whole.
 
     One that cannot be read, or whose content is not what was written, is skipped with a warning;
@@ -131,7 +132,7 @@ class Checkpoints:
 
     Args:
       like: a state of the same learner, or its `jax.eval_shape`.
-      mesh: where to put it; any number of devices, whatever wrote it.
+      shardings: where to put it, one for all or a tree of them; any devices, whatever wrote it.
       step: this checkpoint alone; the latest if absent.
 
     Returns:
@@ -145,7 +146,7 @@ class Checkpoints:
     for candidate in reversed(steps):
       path = self.directory / str(candidate)
       try:
-        state, record = self._read(candidate, like, mesh)
+        state, record = self._read(candidate, like, shardings)
       except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         logging.warning("skipped checkpoint %s: %s: %s", path, type(error).__name__, reason)
@@ -173,11 +174,11 @@ class Checkpoints:
       multihost_utils.sync_global_devices("damaged checkpoints renamed")
     self._manager.reload()
 
-  def _read(self, step, like, mesh):
+  def _read(self, step, like, shardings):
     args = self._ocp.args
-    where = replicated(mesh)
     abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      lambda where, x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      jax.tree.broadcast(shardings, like),
       jax.eval_shape(_raw_keys, like),
     )
     read = self._manager.restore(
@@ -237,8 +238,12 @@ def _fingerprint(state):
       finite &= jnp.all(jnp.isfinite(x))
     x = x.astype(jnp.uint8) if x.dtype == bool else x
     width = 8 * min(x.dtype.itemsize, 4)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}")).reshape(-1)
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{width}"))
+    # Places in raster order, from coordinates: flattened, an array would leave its devices.
+    place = jnp.zeros(bits.shape, jnp.uint32)
+    for axis, size in enumerate(bits.shape):
+      place = place * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
     # Odd weights make a swap of two entries visible; uint32 sums wrap, so their order is free.
-    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+    weights = 2 * place + 1
     mark = mark * jnp.uint32(31) + jnp.sum(bits.astype(jnp.uint32) * weights, dtype=jnp.uint32)
   return mark, finite

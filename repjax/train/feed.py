@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from repjax.train.mesh import DATA, batch_sharding, replicated
+from repjax.train.mesh import batch_sharding, batch_shards, local_rows, replicated
 
 Tree = Any
 
@@ -16,10 +16,10 @@ class Feed(NamedTuple):
   """A stream of batches that can be entered at any step.
 
   Attributes:
-    batches: ``(step) -> iterator`` of this process's part of the batches from ``step`` on: trees
-      of NumPy arrays ``[batch / processes, ...]``; row numbers ``[batch / processes]`` where there
-      is a table. What it yields must depend on the step alone, so that a resumed run sees what an
-      uninterrupted one would have.
+    batches: ``(step) -> iterator`` of this process's part of the batches from ``step`` on, the rows
+      that `repjax.train.mesh.local_rows` names: trees of NumPy arrays ``[rows, ...]``; row numbers
+      ``[rows]`` of the table where there is one. What it yields must depend on the step alone, so
+      that a resumed run sees what an uninterrupted one would have.
     batch_size: examples of a batch, over all processes.
     table: the whole set as a tree of arrays ``[size, ...]``, kept on every device and indexed
       inside the step; absent for sets that do not fit.
@@ -31,7 +31,7 @@ class Feed(NamedTuple):
 
 
 def check_divisible(batch_size: int, mesh: Mesh) -> None:
-  """Raises unless a batch splits evenly over the data axis of the mesh.
+  """Raises unless a batch splits evenly over the batch axes of the mesh.
 
   Args:
     batch_size: examples of a batch, over all processes.
@@ -40,7 +40,7 @@ def check_divisible(batch_size: int, mesh: Mesh) -> None:
   Raises:
     ValueError: naming both and the nearest sizes that fit.
   """
-  shards = mesh.shape[DATA]
+  shards = batch_shards(mesh)
   if batch_size % shards:
     below = batch_size // shards * shards
     raise ValueError(
@@ -53,14 +53,27 @@ def place_batch(batch: Tree, mesh: Mesh) -> Tree:
   """Makes global arrays of this process's part of a batch.
 
   Args:
-    batch: tree of NumPy arrays ``[batch / processes, ...]``.
+    batch: tree of NumPy arrays ``[rows, ...]``, those of `repjax.train.mesh.local_rows`.
     mesh: from `make_mesh`.
 
   Returns:
-    Tree of ``[batch, ...]`` arrays, split over the mesh's data axis.
+    Tree of ``[batch, ...]`` arrays, split over the mesh's batch axes.
   """
-  sharding = batch_sharding(mesh)
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+  sharding, shards = batch_sharding(mesh), batch_shards(mesh)
+  local = len(local_rows(mesh, shards))  # shards that this process holds
+  size = len(jax.tree.leaves(batch)[0]) // local * shards
+  rows = local_rows(mesh, size)
+
+  def place(x):
+    # A process may hold rows that are not neighbours: devices lie in a mesh as their links do.
+    def part(index):
+      start, stop, _ = index[0].indices(size)
+      first = np.searchsorted(rows, start)
+      return x[first : first + stop - start]
+
+    return jax.make_array_from_callback((size, *x.shape[1:]), sharding, part)
+
+  return jax.tree.map(place, batch)
 
 
 def place_table(table: Tree | None, mesh: Mesh) -> Tree | None:

@@ -35,7 +35,17 @@ flags.DEFINE_float("momentum", 0.9, "Of sgd and lars.", lower_bound=0, upper_bou
 flags.DEFINE_float("b2", 0.999, "Memory of adamw's second moment.", lower_bound=0, upper_bound=1)
 flags.DEFINE_float("warmup", 0.1, "Share of the run in which the learning rate rises.")
 flags.DEFINE_float("clip", 0.0, "Largest global norm of a gradient; 0 for none.", lower_bound=0)
-flags.DEFINE_string("mesh", "data:-1", "Devices as name:size pairs; -1 takes what is left.")
+flags.DEFINE_string(
+  "mesh",
+  "data:-1",
+  "Devices as name:size pairs, such as data:-1,fsdp:8,model:4; -1 takes what is left.",
+)
+flags.DEFINE_string(
+  "sharding",
+  None,
+  "How the state lies on the mesh: replicated, fsdp, tp, or rules such as "
+  "'(up|query)/kernel=-,model; .*=whole'; what the mesh's axes are for if absent.",
+)
 flags.DEFINE_enum("parallel", "pjit", ["pjit", "pmap"], "How a step is spread over the devices.")
 flags.DEFINE_integer("log_every", 50, "Updates between two lines of the log.", lower_bound=1)
 flags.DEFINE_integer("eval_every", 0, "Updates between two evaluations; 0: none.", lower_bound=0)
@@ -50,8 +60,8 @@ flags.DEFINE_string("compile_cache", "~/.cache/repjax", "Folder for compiled pro
 
 #: Flags that may change when a run resumes, because they do not change what is learned.
 FREE = {
-  "workdir", "mesh", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard", "progress",
-  "override_flags", "compile_cache", "device_data_mb", "workers", "protocols", "shots",
+  "workdir", "mesh", "sharding", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard",
+  "progress", "override_flags", "compile_cache", "device_data_mb", "workers", "protocols", "shots",
   "eval_batch_size", "results",
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ from repjax.train.checkpoint import Checkpoints
 from repjax.train.feed import Feed, check_divisible, first_batch, place_batch, place_table
 from repjax.train.flops import count_flops, peak_flops
 from repjax.train.log import MetricLog
-from repjax.train.step import compile_update, init_state
+from repjax.train.sharding import default_rules, state_shardings
+from repjax.train.step import compile_update, init_state, shape_of_state
 
 Tree = Any
 _MEMORY = 5  # steps whose metrics are shown when a run stops on a value that is not finite
@@ -72,6 +73,7 @@ def train(
   mesh: Mesh,
   seed: int = 0,
   parallel: str = "pjit",
+  sharding: str | None = None,
   evaluate: Callable[[Tree], Mapping[str, float]] | None = None,
   watch: Callable[[int], Mapping[str, Any]] | None = None,
   record: Mapping[str, Any] | None = None,
@@ -92,6 +94,7 @@ def train(
     mesh: from `make_mesh`.
     seed: of parameters, augmentations and masks.
     parallel: ``pjit`` or ``pmap``.
+    sharding: rules of `repjax.train.sharding`; what the axes of the mesh are for if absent.
     evaluate: ``state -> numbers`` on validation data, logged under ``val/``.
     watch: ``step -> numbers`` for the log, such as the learning rate.
     record: JSON saved with every checkpoint.
@@ -102,22 +105,27 @@ def train(
     The last state, the log and the speed.
 
   Raises:
-    ValueError: if batch and mesh do not fit, or no checkpoint in ``workdir`` can be used.
+    ValueError: if batch, rules and mesh do not fit, or no checkpoint in ``workdir`` can be used.
     FloatingPointError: if a loss, gradient or parameter is not finite.
   """
   check_divisible(feed.batch_size, mesh)
-  update = compile_update(learner, mesh, seed=seed, parallel=parallel)
+  example = first_batch(feed)
+  like = shape_of_state(learner, example)
+  where = state_shardings(like, mesh, sharding)
+  update = compile_update(learner, mesh, seed=seed, parallel=parallel, shardings=where)
   checkpoints = Checkpoints(workdir / "checkpoints", keep=schedule.keep, best=schedule.best)
   lead = jax.process_index() == 0
 
   # Own checkpoint first, then a fresh start.
-  example = first_batch(feed)
-  layout = {"mesh": dict(mesh.shape), "processes": jax.process_count()}
+  layout = {
+    "mesh": dict(mesh.shape),
+    "sharding": sharding or default_rules(mesh),
+    "processes": jax.process_count(),
+  }
   clock = {"seconds": 0.0, "examples": 0}
-  like = jax.eval_shape(learner.init, jax.random.key(0), jax.tree.map(lambda x: x[:2], example))
-  restored = checkpoints.restore(like, mesh)
+  restored = checkpoints.restore(like, where)
   if restored is None:
-    first, state = 0, init_state(learner, example, seed=seed, mesh=mesh)
+    first, state = 0, init_state(learner, example, seed=seed, mesh=mesh, sharding=sharding)
   else:
     first, state, clock = restored.step, restored.state, dict(restored.record["clock"])
     logging.info("resumed from %s", restored.path)

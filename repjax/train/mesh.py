@@ -5,9 +5,13 @@ import re
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-DATA = "data"  # the mesh axis over which a batch is split
+from repjax.arrays import BATCH_AXES
+
+DATA, FSDP = BATCH_AXES
+MODEL = "model"
 
 
 def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -17,8 +21,10 @@ def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = N
   a sharded batch raises.
 
   Args:
-    spec: ``name:size`` pairs in order, such as ``data:-1,model:4``; one size may be -1 and takes
-      the devices that are left. A ``data`` axis is added where none is named.
+    spec: ``name:size`` pairs in order, such as ``data:-1,fsdp:8,model:4``; one size may be -1 and
+      takes the devices that are left. A batch is split over ``data`` and ``fsdp``; what lies on
+      ``fsdp`` and ``model`` besides, `repjax.train.sharding` says. A ``data`` axis is added where
+      none is named.
     devices: what to lay out; all devices of all processes if absent.
 
   Returns:
@@ -49,8 +55,32 @@ def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = N
   )
 
 
+def batch_axes(mesh: Mesh) -> tuple[str, ...]:
+  """The axes of a mesh over which a batch is split.
+
+  Args:
+    mesh: from `make_mesh`.
+
+  Returns:
+    Their names, outermost first.
+  """
+  return tuple(name for name in BATCH_AXES if name in mesh.shape)
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Into how many parts a batch is split.
+
+  Args:
+    mesh: from `make_mesh`.
+
+  Returns:
+    Their number.
+  """
+  return math.prod(mesh.shape[name] for name in batch_axes(mesh))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Splits the leading axis of a batch over the mesh's data axis.
+  """Splits the leading axis of a batch over the mesh's batch axes.
 
   Args:
     mesh: from `make_mesh`.
@@ -58,7 +88,24 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   Returns:
     The sharding of ``[batch, ...]`` arrays.
   """
-  return NamedSharding(mesh, jax.P(DATA))
+  return NamedSharding(mesh, jax.P(batch_axes(mesh)))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """The rows of a batch that this process holds.
+
+  Processes along the other axes of a mesh hold the same rows.
+
+  Args:
+    mesh: from `make_mesh`.
+    batch_size: rows over all processes, a multiple of `batch_shards`.
+
+  Returns:
+    ``[rows]`` int64, ascending; all of them if there is one process.
+  """
+  parts = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+  held = {part.indices(batch_size)[:2] for (part,) in parts}
+  return np.concatenate([np.arange(*bounds) for bounds in sorted(held)])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -6,32 +6,60 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from repjax.arrays import on_mesh
 from repjax.learners.learner import Learner
 from repjax.train.feed import take
 from repjax.train.mesh import DATA, replicated
+from repjax.train.sharding import state_shardings
 
 Tree = Any
 
 
-def init_state(learner: Learner, batch: Tree, *, seed: int, mesh: Mesh) -> Tree:
-  """Makes a learner's first state, replicated over the mesh.
+def shape_of_state(learner: Learner, batch: Tree) -> Tree:
+  """Shapes of a learner's state, found without computing anything.
+
+  Args:
+    learner: any.
+    batch: a batch, or its shapes.
+
+  Returns:
+    The state, `jax.ShapeDtypeStruct` in place of arrays.
+  """
+  few = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype), batch)
+  return jax.eval_shape(learner.init, jax.random.key(0), few)
+
+
+def init_state(
+  learner: Learner, batch: Tree, *, seed: int, mesh: Mesh, sharding: str | None = None
+) -> Tree:
+  """Makes a learner's first state, each device its own part.
 
   Args:
     learner: any.
     batch: one batch on the host.
     seed: of the parameters.
     mesh: from `make_mesh`.
+    sharding: rules as `repjax.train.sharding.read_rules` takes them; the mesh's own if absent.
 
   Returns:
     The state.
+
+  Raises:
+    ValueError: if the rules do not fit the state.
   """
-  init = jax.jit(learner.init, out_shardings=replicated(mesh))
+  where = state_shardings(shape_of_state(learner, batch), mesh, sharding)
   # An example or two are enough to know the shapes; compiling for more would cost memory.
-  return init(jax.random.key(seed), jax.tree.map(lambda x: x[:2], batch))
+  few = jax.tree.map(lambda x: x[:2], batch)
+  return jax.jit(learner.init, out_shardings=where)(jax.random.key(seed), few)
 
 
 def compile_update(
-  learner: Learner, mesh: Mesh, *, seed: int, parallel: str = "pjit"
+  learner: Learner,
+  mesh: Mesh,
+  *,
+  seed: int,
+  parallel: str = "pjit",
+  shardings: Tree | None = None,
 ) -> Callable[[Tree, Tree, Tree, int], tuple[Tree, dict[str, jax.Array]]]:
   """Makes the program of one training step.
 
@@ -44,12 +72,15 @@ def compile_update(
     seed: of augmentations and masks.
     parallel: ``pjit`` lets the compiler partition one program over the mesh; ``pmap`` runs a copy
       per device with the collectives that the learner names, over a mesh of the data axis alone.
+    shardings: of the state, from `repjax.train.sharding.state_shardings`; whole on every device if
+      absent.
 
   Returns:
     ``(state, table, batch, step) -> (state, metrics)``; ``state`` is donated.
 
   Raises:
-    ValueError: if ``parallel`` is unknown, or ``pmap`` is asked for on a mesh with more axes.
+    ValueError: if ``parallel`` is unknown, or ``pmap`` is asked for with a state or a mesh that is
+      split otherwise.
   """
 
   def update(state, table, batch, step):
@@ -58,12 +89,19 @@ def compile_update(
 
   if parallel == "pjit":
     # Inputs say how they lie; outputs are held to it, so that one program serves every step.
-    return jax.jit(update, donate_argnums=0, out_shardings=replicated(mesh))
+    where = replicated(mesh) if shardings is None else shardings
+    program = on_mesh(update, mesh)
+    return jax.jit(program, donate_argnums=0, out_shardings=(where, replicated(mesh)))
   if parallel != "pmap":
     raise ValueError(f"--parallel={parallel} is unknown; choose pjit or pmap")
   if mesh.size != mesh.shape[DATA]:
     raise ValueError(
       f"--parallel=pmap splits batches alone, --mesh is {dict(mesh.shape)}; use pjit"
+    )
+
+  if not all(where.is_fully_replicated for where in jax.tree.leaves(shardings)):
+    raise ValueError(
+      "--parallel=pmap keeps the state whole on every device; use --sharding=replicated or pjit"
     )
 
   mapped = jax.pmap(

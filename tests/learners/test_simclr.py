@@ -56,13 +56,13 @@ def test_every_view_is_drawn_apart_and_both_go_in_together():
   z = views.reshape(12, -1)
   assert len(np.unique(z, axis=0)) == 12
   z = z / np.linalg.norm(z, axis=1, keepdims=True)
-  np.testing.assert_allclose(metrics["agreement"], (z[:6] * z[6:]).sum(1).mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics["agreement"], (z[::2] * z[1::2]).sum(1).mean(), rtol=1e-5)
 
 
 def test_views_stay_with_their_images():
   mark = lambda key, image: image + 10 * jax.random.uniform(key)
   _, _, (views,) = evaluate(mark, normalize=lambda image: image - image[:, :1, :1])
-  wanted = np.tile(IMAGES - IMAGES[:, :1, :1], (2, 1, 1, 1))
+  wanted = np.repeat(IMAGES - IMAGES[:, :1, :1], 2, 0)
   np.testing.assert_allclose(views, wanted, atol=1e-5)
 
 

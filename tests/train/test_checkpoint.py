@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.train import Checkpoints, make_mesh
+from repjax.train import Checkpoints, make_mesh, replicated
 
 # Orbax drops the reads that are still to come when one of them fails; Python remarks on it.
 pytestmark = [
@@ -61,7 +61,7 @@ def save(folder, steps, metrics=None, **options):
 def restore(folder, *, read_only=False, step=None):
   checkpoints = Checkpoints(folder, read_only=read_only)
   try:
-    return checkpoints.restore(state(0), make_mesh(), step=step)
+    return checkpoints.restore(state(0), replicated(make_mesh()), step=step)
   finally:
     checkpoints.close()
 
@@ -85,7 +85,7 @@ def test_a_layout_over_other_devices_holds_the_same_bits(two):
   checkpoints = Checkpoints(two, read_only=True)
   for devices in (1, 2, 8):
     mesh = make_mesh(devices=jax.devices()[:devices])
-    found = checkpoints.restore(state(0), mesh)
+    found = checkpoints.restore(state(0), replicated(mesh))
     assert same(found.state, state(6))
     assert all(leaf.sharding.mesh == mesh for leaf in jax.tree.leaves(found.state["kernel"]))
 
@@ -164,7 +164,7 @@ def test_a_step_whose_checkpoint_was_damaged_is_saved_again(two, tmp_path):
   for name in ("6.damaged", "6.damaged1"):
     flip(largest(folder / "6" / "state"))
     checkpoints = Checkpoints(folder)
-    assert checkpoints.restore(state(0), make_mesh()).step == 3
+    assert checkpoints.restore(state(0), replicated(make_mesh())).step == 3
     checkpoints.save(6, state(6), RECORD)
     checkpoints.close()
     assert (folder / name).is_dir()
@@ -209,7 +209,7 @@ def test_another_learner_is_refused_and_nothing_is_renamed(two, tmp_path):
   checkpoints = Checkpoints(folder)
   other = state(0) | {"kernel": jnp.zeros((64, 50))}
   with pytest.raises(ValueError, match="fits this learner"):
-    checkpoints.restore(other, make_mesh())
+    checkpoints.restore(other, replicated(make_mesh()))
   checkpoints.close()
   assert restore(folder).step == 6
 
@@ -236,7 +236,7 @@ def test_the_record_is_that_of_the_moment_of_saving(tmp_path):
   checkpoints.save(1, state(1), {"clock": clock})
   clock["examples"] = 2
   checkpoints.wait()
-  assert checkpoints.restore(state(0), make_mesh()).record["clock"] == {"examples": 1}
+  assert checkpoints.restore(state(0), replicated(make_mesh())).record["clock"] == {"examples": 1}
   checkpoints.close()
 
 

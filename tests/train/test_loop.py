@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 from repjax.learners.learner import Learner
-from repjax.train import Checkpoints, Feed, Schedule, make_mesh, train
+from repjax.train import Checkpoints, Feed, Schedule, make_mesh, replicated, train
 
 STEPS, BATCH, SIZE, DIM = 12, 16, 64, 5
 RATES = ("images_per_second", "step_ms", "model_flops_per_second", "share_of_peak")
@@ -241,7 +241,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path, p
   assert max(checkpoints.steps(), default=0) == good
   like = jax.eval_shape(linear().init, jax.random.key(0), {"x": jnp.zeros((2, DIM))})
   for step in checkpoints.steps():
-    state = checkpoints.restore(like, make_mesh(), step=step).state
+    state = checkpoints.restore(like, replicated(make_mesh()), step=step).state
     assert all(np.isfinite(state[name]).all() for name in ("w", "unused"))
 
 
