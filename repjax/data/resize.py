@@ -49,9 +49,8 @@ def fit_array(image: np.ndarray, size: int | None) -> np.ndarray:
 def fit_pixels(image: np.ndarray, size: int) -> np.ndarray:
   """`fit` for an array of one or three channels, in a quarter of the time.
 
-  The same filter in the same 8 bits by cykooz-resizer, whose passes come in another order: within
-  one level of exact arithmetic, as Pillow's result is, but not the same bits. On Linux on ARM
-  Pillow does it.
+  The same filter by cykooz-resizer: within one level of exact arithmetic, as Pillow's result is,
+  but not the same bits. On Linux on ARM Pillow does it.
 
   Args:
     image: uint8 ``[h, w, c]``, 1 or 3 channels.
