@@ -186,6 +186,7 @@ def _readable(speed):
       "ms per step": speed["step_ms"],
       "model GFLOP/s": speed["model_flops_per_second"] / 1e9,
       "of the peak": f"{speed['share_of_peak']:.0%}",
+      "of the time waiting for input": f"{speed['input_wait']:.0%}",
       f"GFLOP/s at peak ({speed['peak_source']})": speed["peak_flops_per_second"] / 1e9,
     }
   return shown

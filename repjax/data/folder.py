@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from repjax.data.resize import fit
+from repjax.data.decode import decode, read_shape
 from repjax.data.source import Dataset, check_labels, holdout, threaded
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 TEST_NAMES = ("test", "val", "valid", "validation")
-GREY = ("1", "L", "LA")
-DEEP = ("I", "F")  # And I;16 and its kin: more than 8 bits a channel.
 
 
 class Folder:
@@ -44,7 +41,7 @@ class Folder:
     return len(self.files)
 
   def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-    image = _decode(self.files[i], self.image_shape[2], self.image_size)
+    image = decode(self.files[i], self.image_shape[2], self.image_size)
     if image.shape != self.image_shape:
       raise ValueError(
         f"{self.files[i]} is {image.shape} but was to be {self.image_shape}; it changed since it "
@@ -182,66 +179,10 @@ def _probe(file, *, verify):
   """Shape of an image from its header, or the reason why there is none."""
   try:
     if verify:
-      _decode(file, 3, None)
-    with _open(file) as image:
-      width, height = image.size
-      # TIFF sizes are upright already.
-      if image.format != "TIFF" and _orientation(image) >= 5:
-        width, height = height, width
-      return height, width, 1 if image.mode in GREY else 3
+      decode(file, 3)
+    return read_shape(file)
   except ValueError as error:
     return str(error)
-
-
-def _open(file):
-  try:
-    image = Image.open(file)
-  except Exception as error:
-    raise _unreadable(file, error) from None
-  if image.mode in DEEP or image.mode.startswith("I;"):
-    image.close()
-    raise _unreadable(file, f"mode {image.mode} has more than 8 bits a channel, not 8")
-  return image
-
-
-def _decode(file, channels, image_size):
-  with _open(file) as image:
-    try:
-      if image_size is not None:
-        # JPEG can leave out the finest frequencies; a factor of two is left to the resize.
-        image.draft(None, (2 * image_size, 2 * image_size))
-      upright = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
-      if upright.mode in ("P", "PA"):  # Straight to RGB warns where the palette is transparent.
-        upright = upright.convert("RGBA")
-      upright = upright.convert("L" if channels == 1 else "RGB")
-      if image_size is not None:
-        upright = fit(upright, image_size)
-      pixels = np.array(upright)
-    except Exception as error:  # Decoders raise some ten types between them.
-      raise _unreadable(file, error) from None
-  return pixels if channels == 3 else pixels[..., None]
-
-
-def _orientation(image):
-  # Asking a PNG for tags that its header lacks would decode it.
-  if image.format == "PNG" and "exif" not in image.info:
-    return 1
-  try:
-    return image.getexif().get(0x0112, 1)
-  except Exception:  # Damaged tags leave the pixels whole.
-    return 1
-
-
-def _unreadable(file, error):
-  way_out = "mend or delete it, or pass --skip_unreadable"
-  if isinstance(error, FileNotFoundError):
-    return ValueError(f"{file} is gone; start again")
-  if os.path.isfile(file) and os.path.getsize(file) == 0:
-    return ValueError(f"{file} is empty (0 bytes); {way_out}")
-  if isinstance(error, UnidentifiedImageError):
-    error = "no image format known"
-  reason = (str(error).splitlines() or [type(error).__name__])[0]
-  return ValueError(f"{file} is unreadable ({reason}); {way_out}")
 
 
 def _one_shape(shapes, image_size, path):

@@ -13,6 +13,7 @@ from repjax.data.order import indices
 from repjax.data.source import Source, take
 
 Batch = dict[str, np.ndarray]
+THREADS = 16  # A decoded JPEG holds the interpreter's lock for some fifteenth of its time.
 
 
 def batches(
@@ -23,7 +24,7 @@ def batches(
   start: int = 0,
   workers: int = 0,
   rows: np.ndarray | None = None,
-  prefetch: int = 4,
+  prefetch: int | None = None,
 ) -> Iterator[Batch]:
   """Shuffled batches for ever, read ahead by Grain.
 
@@ -32,14 +33,18 @@ def batches(
   whole position: a checkpoint stores that and nothing of Grain's own iterator state, which is tied
   to a number of workers and hosts that may differ on the day of the restart.
 
+  A batch is read by one thread or worker: reading by the example costs a tenth more, since Grain's
+  own work then comes once an example (benchmarks/NOTES.md).
+
   Args:
     source: what to read; pickled to every worker, so one in memory is best read without workers.
     batch_size: examples over all hosts.
     seed: of the order, the same on all hosts.
     start: first batch, such as the step to resume at.
-    workers: processes that decode, on this host; threads if 0.
+    workers: processes that decode, on this host; threads if 0, one a core up to 16.
     rows: ``[rows]`` integers, the places in a batch that this host reads; all of them if absent.
-    prefetch: batches to read ahead, > 0; of each worker where there are any.
+    prefetch: batches to read ahead, > 0, by no more threads than that; every worker reads at least
+      one. If absent 4, or one for each thread.
 
   Returns:
     An endless iterator of ``image`` uint8 ``[rows, h, w, c]`` and ``label`` int32 ``[rows]``.
@@ -57,6 +62,7 @@ def batches(
   rows = np.arange(batch_size) if rows is None else np.asarray(rows)
   if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
     raise ValueError(f"expected rows in [0, {batch_size}), got {rows}")
+  prefetch = _ahead() if prefetch is None else prefetch
   if start < 0 or workers < 0 or prefetch < 1:
     raise ValueError(
       f"expected start >= 0, workers >= 0 and prefetch >= 1, got {start=}, {workers=}, {prefetch=}"
@@ -78,22 +84,24 @@ def batches(
       for name in flags.FLAGS:
         if name.startswith("grain_"):
           flags.FLAGS[name].present = 1
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
+    each = -(-prefetch // workers)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=each)
     stream = stream.mp_prefetch(options)
   return _closing(iter(stream))
 
 
-def once(source: Source, batch_size: int, *, prefetch: int = 4) -> Iterator[Batch]:
+def once(source: Source, batch_size: int, *, prefetch: int | None = None) -> Iterator[Batch]:
   """Every example once and in order, read ahead in threads; the last batch may be short.
 
   Args:
     source: what to read.
     batch_size: examples a batch, > 0.
-    prefetch: batches to read ahead, > 0.
+    prefetch: batches to read ahead, > 0, each by a thread of its own; as `batches` if absent.
 
   Yields:
     ``image`` uint8 ``[batch, h, w, c]`` and ``label`` int32 ``[batch]``.
   """
+  prefetch = _ahead() if prefetch is None else prefetch
   with futures.ThreadPoolExecutor(prefetch) as pool:
     waiting = collections.deque()
     for first in range(0, len(source), batch_size):
@@ -103,6 +111,10 @@ def once(source: Source, batch_size: int, *, prefetch: int = 4) -> Iterator[Batc
         yield waiting.popleft().result()
     while waiting:
       yield waiting.popleft().result()
+
+
+def _ahead():
+  return max(4, min(os.cpu_count() or 1, THREADS))
 
 
 def _read(step, *, source, seed, batch_size, rows):

@@ -27,6 +27,7 @@ from repjax.train.step import compile_update, init_state, shape_of_state
 Tree = Any
 _MEMORY = 5  # steps whose metrics are shown when a run stops on a value that is not finite
 _IN_FLIGHT = 2  # steps that the host runs ahead of the devices
+_WAITS = 0.03  # share of waiting for input from which the progress bar speaks of it
 _CALM = "lower --learning_rate or set --clip, with --override_flags to go on from there"
 
 
@@ -56,7 +57,9 @@ class Result(NamedTuple):
   Attributes:
     state: the learner's last state.
     history: one dictionary of numbers per line of the log, those of earlier parts included.
-    speed: the run's clock and its last rates.
+    speed: the run's clock and its last rates. Of these ``input_wait`` is the share of the time, in
+      [0, 1], that the host spent waiting for batches: near 0 where the input keeps up with the
+      devices, near 1 where it sets the pace, even if they are busy for most of that time.
   """
 
   state: Tree
@@ -143,6 +146,7 @@ def train(
   recent = collections.deque(maxlen=_MEMORY)
   flops, speed, saved = None, {}, first
   mark = None  # when the current stretch of the clock began, and at which step
+  waited = 0.0  # seconds of the stretch in which the host had to wait for batches
   bar = tqdm(
     total=schedule.steps, initial=first, disable=not (progress and lead), unit="step",
     dynamic_ncols=True, desc="train",
@@ -185,7 +189,10 @@ def train(
     stop = stack.enter_context(_sigterm())
 
     for step in range(first + 1, schedule.steps + 1):
-      batch = place_batch(next(batches), mesh)
+      asked = time.perf_counter()
+      batch = next(batches)
+      waited += time.perf_counter() - asked
+      batch = place_batch(batch, mesh)
       if flops is None:
         flops = count_flops(update, state, table, batch, step - 1)
         peak, peak_source = _peak(mesh)
@@ -194,7 +201,7 @@ def train(
       if mark is None:
         # The clock starts after the first step, which compiles.
         jax.block_until_ready(metrics)
-        mark = (time.perf_counter(), step)
+        mark, waited = (time.perf_counter(), step), 0.0
       elif len(pending) > _IN_FLIGHT:
         jax.block_until_ready(pending[-1 - _IN_FLIGHT][1])
       bar.update()
@@ -213,7 +220,9 @@ def train(
             "step_ms": 1e3 * seconds / steps,
             "model_flops_per_second": flops * steps / seconds,
             "share_of_peak": flops * steps / seconds / peak,
+            "input_wait": waited / seconds,
           }
+        waited = 0.0
         means = {k: float(np.mean([m[k] for m in window])) for k in window[-1]}
         window.clear()
         log.write(step, {**means, **(watch(step) if watch else {}), **speed})
@@ -225,6 +234,8 @@ def train(
             f"{speed['model_flops_per_second'] / 1e9:.0f} GFLOP/s "
             f"({speed['share_of_peak']:.0%} of peak)"
           )
+          if speed["input_wait"] > _WAITS:
+            note += f", {speed['input_wait']:.0%} waiting for input"
         bar.set_postfix_str(note)
 
       scores = None

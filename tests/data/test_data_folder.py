@@ -160,11 +160,17 @@ def break_data(root):
   truncate(save(root / "train" / "bee" / "1.png", pixels(0, (6, 8, 3))))
 
 
+def break_jpeg(root):
+  jpeg = truncate(save(root / "whole.jpg", pixels(0)), 0.95)
+  jpeg.replace(root / "train" / "bee" / "1.png")
+
+
 BROKEN = {
   break_zero: r"is empty \(0 bytes\)",
   break_text: r"is unreadable \(no image format known\)",
   break_deep: r"is unreadable \(mode I;16 has more than 8 bits a channel, not 8\)",
   break_data: r"is unreadable \(.*truncated",
+  break_jpeg: r"is unreadable \(image file is truncated",
 }
 WAY_OUT = r"; mend or delete it, or pass --skip_unreadable$"
 

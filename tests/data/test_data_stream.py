@@ -1,6 +1,7 @@
 """Batches: one stream for any number of workers, hosts and restarts."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -64,6 +65,34 @@ def test_worker_processes_change_nothing(source):
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_reading_ahead_changes_nothing(source, prefetch):
   np.testing.assert_array_equal(labels(source, 6, prefetch=prefetch), labels(source, 6))
+
+
+class Counted:
+  """A source that counts what is read of it."""
+
+  def __init__(self, source):
+    self.source = source
+    self.image_shape = source.image_shape
+    self.read = 0
+    self.lock = threading.Lock()
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, i):
+    with self.lock:
+      self.read += 1
+    return self.source[i]
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_no_more_is_read_ahead_than_asked(source, prefetch):
+  counted = Counted(source)
+  stream = data.batches(counted, batch_size=8, seed=1, prefetch=prefetch)
+  for taken in range(1, 6):
+    next(stream)
+    assert 8 * taken <= counted.read <= 8 * (taken + prefetch)
+  stream.close()
 
 
 @pytest.mark.parametrize(

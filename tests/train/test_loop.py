@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import pytest
 from jax import lax
 
 from repjax.learners.learner import Learner
-from repjax.train import Checkpoints, Feed, Schedule, make_mesh, replicated, train
+from repjax.train import Checkpoints, Feed, Schedule, loop, make_mesh, replicated, train
 
 STEPS, BATCH, SIZE, DIM = 12, 16, 64, 5
 RATES = ("images_per_second", "step_ms", "model_flops_per_second", "share_of_peak")
@@ -279,6 +280,29 @@ def test_evaluation_is_left_out_of_the_speed(tmp_path):
   evaluate = lambda state: time.sleep(0.2) or {"accuracy": 0.0}
   result = run(tmp_path, schedule=schedule, evaluate=evaluate)
   assert result.speed["training_seconds"] < 0.5
+
+
+@pytest.mark.parametrize(("log_every", "waits"), [(1, [0.75] * 11), (4, [1.0, 12 / 13, 12 / 13])])
+def test_input_wait_is_the_share_of_time_in_which_batches_are_awaited(
+  tmp_path, monkeypatch, log_every, waits
+):
+  clock = SimpleNamespace(now=0.0)
+
+  def passes(seconds):
+    clock.now += seconds
+    return {}
+
+  monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+  result = run(
+    tmp_path,
+    source=feed(before=lambda step: passes(3.0)),
+    schedule=SCHEDULE._replace(log_every=log_every, eval_every=2),
+    watch=lambda step: passes(1.0),  # Beside the input, once a line of the log.
+    evaluate=lambda state: passes(100.0),  # Not training time.
+  )
+  found = [line["input_wait"] for line in result.history if "input_wait" in line]
+  np.testing.assert_allclose(found, waits)
+  assert result.speed["input_wait"] == found[-1]
 
 
 def test_flops_are_those_of_the_two_products(tmp_path):
