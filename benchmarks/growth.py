@@ -20,7 +20,7 @@ from experiments.plan import plan
 from repjax.encoders.vit import SIZES
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("out", str(Path(__file__).with_suffix("")), "Path of picture and data.")
