@@ -208,3 +208,17 @@ def on_mesh(f: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
       return f(*args)
 
   return known
+
+
+def platform() -> str:
+  """Kind of device that a program is traced for.
+
+  Returns:
+    ``cpu``, ``gpu`` or ``tpu``: inside of `on_mesh` that of the mesh, whose devices need not be
+    here; else that of the devices that are.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  if device is None:
+    return jax.default_backend()
+  kind = device.device_kind.lower()  # JAX 0.10.0 knows no more
+  return next((name for name in ("cpu", "tpu") if kind.startswith(name)), "gpu")

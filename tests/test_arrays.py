@@ -1,5 +1,7 @@
 """Shared operations: unit vectors, means over what a mask keeps, checks that name what is wrong."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,11 @@ from repjax.arrays import (
   check_same_shape,
   l2_normalize,
   masked_mean,
+  platform,
   smooth_l1,
   standardize,
 )
+from repjax.train import make_mesh
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 KEPT = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], bool)
@@ -86,3 +90,15 @@ def test_smooth_errors_are_squared_near_zero_and_absolute_beyond():
   value, slope = jax.vmap(jax.value_and_grad(lambda e: smooth_l1(e, 0.5)))(error)
   np.testing.assert_allclose(value, [0, 0.04, 0.25, 2.75, 1e30], rtol=1e-6)
   np.testing.assert_allclose(slope[jnp.array([0, 1, 3, 4])], [0, 0.4, 1, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("kind", "name"),
+  [("cpu", "cpu"), ("TPU v5 lite", "tpu"), ("TPU7x", "tpu"), ("NVIDIA H100 80GB HBM3", "gpu")],
+)
+def test_programs_know_what_they_are_traced_for(kind, name):
+  mesh = make_mesh().abstract_mesh
+  device = dataclasses.replace(mesh.abstract_device, device_kind=kind)
+  assert platform() == jax.default_backend()
+  with jax.sharding.use_abstract_mesh(mesh.update(abstract_device=device)):
+    assert platform() == name

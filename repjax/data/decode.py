@@ -10,7 +10,6 @@ import io
 import os
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from repjax.data.resize import fit, fit_pixels
@@ -101,6 +100,8 @@ def _jpeg(image, content, channels, image_size):
   if image.format not in ("JPEG", "MPO") or image.mode not in modes:
     return None
   width, height = image.size  # After the draft: 1, 1/2, 1/4 or 1/8 of what the file holds.
+  import simplejpeg
+
   try:
     pixels = simplejpeg.decode_jpeg(
       content, "GRAY" if channels == 1 else "RGB", min_height=height, min_width=width

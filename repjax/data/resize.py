@@ -8,8 +8,6 @@ from PIL import Image
 
 # cykooz-resizer has wheels for all systems that JAX has, but for Linux on ARM (pyproject.toml).
 SIMD = sys.platform != "linux" or platform.machine() == "x86_64"
-if SIMD:
-  import cykooz_resizer as simd
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -63,6 +61,8 @@ def fit_pixels(image: np.ndarray, size: int) -> np.ndarray:
   if not SIMD:
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     return np.asarray(fit(picture, size)).reshape(size, size, channels)
+  import cykooz_resizer as simd
+
   kind = {1: simd.PixelType.U8, 3: simd.PixelType.U8x3}[channels]
   side = min(width, height)
   options = simd.ResizeOptions(

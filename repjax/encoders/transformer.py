@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from repjax.arrays import split_batch
+from repjax.arrays import platform, split_batch
 
 Implementation = Literal["auto", "xla", "cudnn"]
 
@@ -77,7 +77,7 @@ class Attention(nn.Module):
     if implementation == "auto":
       # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
       fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      implementation = "cudnn" if fused and jax.default_backend() == "gpu" else "xla"
+      implementation = "cudnn" if fused and platform() == "gpu" else "xla"
     y = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
     return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from repjax.arrays import platform
 from repjax.losses.layout import gather, shards
 
 Tree = Any
@@ -95,7 +96,7 @@ def pair_sums(
 
 def default_tile_size() -> int:
   """Edge of a large batch's tiles: 1,024 on a CPU, whose caches hold such a tile, else 4,096."""
-  return 1024 if jax.default_backend() == "cpu" else 4096
+  return 1024 if platform() == "cpu" else 4096
 
 
 def log_sum_exp(x: jax.Array, axis: int) -> jax.Array:

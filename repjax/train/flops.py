@@ -2,28 +2,11 @@
 
 import functools
 import math
-import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-# Dense peak in FLOP/s of one chip for bfloat16 products, by `device_kind`, from the makers' data
-# sheets: cloud.google.com/tpu/docs (v2 to v6e), NVIDIA's A100, H100, H200 and L4 data sheets.
-_PEAKS = {
-  "TPU v2": 45e12 / 2,  # a device is one of the chip's two cores
-  "TPU v3": 123e12 / 2,
-  "TPU v4": 275e12,
-  "TPU v5 lite": 197e12,
-  "TPU v5p": 459e12,
-  "TPU v5": 459e12,
-  "TPU v6 lite": 918e12,
-  "NVIDIA A100-SXM4-40GB": 312e12,
-  "NVIDIA A100-SXM4-80GB": 312e12,
-  "NVIDIA H100 80GB HBM3": 989e12,
-  "NVIDIA H200": 989e12,
-  "NVIDIA L4": 121e12,
-}
+from repjax.train.chips import CHIPS, measure_flops
 
 
 def count_flops(f: Any, *args: Any) -> float:
@@ -114,15 +97,7 @@ def peak_flops(device: jax.Device) -> tuple[float, str]:
     FLOP/s, and where the figure is from: the maker's data sheet (bfloat16) for known chips, a
     float32 matrix product timed here for all else.
   """
-  if device.device_kind in _PEAKS:
-    return _PEAKS[device.device_kind], "data sheet, bfloat16"
-  size = 1024 if device.platform == "cpu" else 8192
-  x = jax.device_put(jax.random.normal(jax.random.key(0), (size, size)), device)
-  product = jax.jit(jnp.matmul)
-  product(x, x).block_until_ready()
-  times = []
-  for _ in range(5):
-    start = time.perf_counter()
-    product(x, x).block_until_ready()
-    times.append(time.perf_counter() - start)
-  return 2 * size**3 / min(times), "measured float32 product"
+  if device.device_kind in CHIPS:
+    chip = CHIPS[device.device_kind]
+    return chip.flops, chip.source
+  return measure_flops(device), "measured float32 product"

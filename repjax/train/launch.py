@@ -90,6 +90,12 @@ class Settings:
     """Whether the user set a flag."""
     return name in self._given
 
+  def replace(self, **values: Any) -> "Settings":
+    """The same flags with other values; what is read of them counts as read here."""
+    other = Settings(self._values | values, self._given)
+    other._read = self._read
+    return other
+
   def values(self) -> dict[str, Any]:
     """All flags, for the record."""
     return dict(self._values)

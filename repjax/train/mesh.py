@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from repjax.arrays import BATCH_AXES
@@ -31,7 +32,8 @@ def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = N
     The mesh.
 
   Raises:
-    ValueError: if the spec cannot be read or does not fit the devices.
+    ValueError: if the spec cannot be read or does not fit the devices, or the first axis does not
+      fit the slices of TPUs that they are in.
   """
   devices = jax.devices() if devices is None else list(devices)
   parts = [re.fullmatch(r"(\w+):(-1|[1-9]\d*)", part.strip()) for part in spec.split(",")]
@@ -50,9 +52,24 @@ def make_mesh(spec: str = "data:-1", *, devices: Sequence[jax.Device] | None = N
       f"--mesh={spec} needs {math.prod(sizes)} devices, {len(devices)} are here; "
       f"choose sizes whose product is {len(devices)}"
     )
-  return jax.make_mesh(
-    tuple(sizes), tuple(axes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices
-  )
+  return Mesh(_lay_out(spec, sizes, devices), tuple(axes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _lay_out(spec, sizes, devices):
+  """Devices as an array whose neighbours are near; `jax.make_mesh` refuses some of these shapes."""
+  options = {"devices": devices, "allow_split_physical_axes": True}
+  slices = len({getattr(device, "slice_index", None) for device in devices})
+  if devices[0].platform != "tpu" or slices == 1:
+    return mesh_utils.create_device_mesh(tuple(sizes), **options)
+  # Slices are joined by the network alone, so the outermost axis runs over them.
+  if sizes[0] % slices:
+    raise ValueError(
+      f"--mesh={spec} lays {slices} slices out along its first axis, of {sizes[0]}; "
+      f"choose a multiple of {slices}"
+    )
+  inside = (sizes[0] // slices, *sizes[1:])
+  across = (slices, *[1] * len(sizes[1:]))
+  return mesh_utils.create_hybrid_device_mesh(inside, across, **options)
 
 
 def batch_axes(mesh: Mesh) -> tuple[str, ...]:
