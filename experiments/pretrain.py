@@ -22,7 +22,7 @@ def run(method: Method, settings: Settings) -> None:
   launch.use_compile_cache(settings)
   keep_freed_memory()
   default = f"runs/{method.name}_{settings.data.partition(':')[0]}"
-  with launch.open_workdir(settings, default, method.name) as workdir:
+  with open_workdir(settings, default, method.name) as workdir:
     ready = prepare(method, settings)
     launch.write_whole(workdir / "statistics.json", json.dumps(ready.statistics))
     look = functools.partial(_look, ready, settings.eval_batch_size)

@@ -11,6 +11,7 @@ import pytest
 
 from repjax.train import launch
 from repjax.train.launch import Settings
+from repjax.train.workdir import open_workdir
 
 FLAGS = {
   "workdir": None, "seed": 0, "steps": 10, "epochs": None, "batch_size": 32, "accumulate": 1,
@@ -26,7 +27,7 @@ def settings(workdir=None, **given):
 
 
 def take(workdir, experiment="simclr", **given):
-  with launch.open_workdir(settings(workdir, **given), "unused", experiment) as path:
+  with open_workdir(settings(workdir, **given), "unused", experiment) as path:
     return path
 
 
@@ -125,7 +126,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
 
 
 def test_a_second_run_in_a_folder_is_refused_and_nothing_is_lost(tmp_path):
-  with launch.open_workdir(settings(tmp_path), "unused", "simclr"):
+  with open_workdir(settings(tmp_path), "unused", "simclr"):
     before = (tmp_path / "flags.json").read_text()
     with pytest.raises(ValueError, match=f"--workdir={tmp_path} is in use by another run"):
       take(tmp_path, learning_rate=0.5)
@@ -135,9 +136,9 @@ def test_a_second_run_in_a_folder_is_refused_and_nothing_is_lost(tmp_path):
 
 def test_a_run_that_dies_frees_its_folder(tmp_path):
   code = (
-    "import os, sys; from repjax.train import launch;"
+    "import os, sys; from repjax.train import launch, workdir;"
     "s = launch.Settings({'workdir': sys.argv[1], 'override_flags': False});"
-    "c = launch.open_workdir(s, '', 'simclr'); c.__enter__(); print('held', flush=True);"
+    "c = workdir.open_workdir(s, '', 'simclr'); c.__enter__(); print('held', flush=True);"
     "sys.stdin.read()"
   )
   held = subprocess.Popen(
