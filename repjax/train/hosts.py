@@ -173,6 +173,18 @@ def everywhere(value: Any) -> np.ndarray:
   return multihost_utils.process_allgather(np.asarray(value)).reshape(-1)
 
 
+def fetch(tree: Any) -> Any:
+  """Brings arrays to the host, whole, wherever they lie.
+
+  Args:
+    tree: arrays; with several processes, all pass the same.
+
+  Returns:
+    The tree as NumPy arrays, on every process.
+  """
+  return multihost_utils.process_allgather(tree, tiled=True)
+
+
 def by_lead(action: Callable[[], Any]) -> Any:
   """Does something on the lead alone; if it fails, it fails on every process.
 

@@ -207,10 +207,10 @@ def _guarded(main, argv):
 
 
 def _worth_reading(line) -> bool:
-  """Orbax tells of every step of every save, JAX and optax of what is not so."""
+  """JAX and optax tell of what is not so; what goes wrong in Orbax, `Checkpoints` says."""
   levels = logging.converter
   if "orbax" in line.pathname:
-    return line.levelno >= levels.STANDARD_ERROR
+    return line.levelno > levels.STANDARD_ERROR
   return line.levelno >= levels.STANDARD_WARNING or "site-packages" not in line.pathname
 
 

@@ -20,7 +20,7 @@ from repjax.train.launch import FREE, OWN, Settings, write_whole
 _SHARED_WITHIN = 60  # seconds that a network file system may take to show a file to other hosts
 
 
-def workdir_of(settings: Settings, default: str) -> Path:
+def workdir_of(settings: Settings, default: str = "") -> Path:
   """The folder that ``--workdir`` names.
 
   Args:

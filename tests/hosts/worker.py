@@ -16,13 +16,14 @@ from repjax.encoders import Features
 from repjax.evaluate import embed
 from repjax.learners.learner import Learner
 from repjax.train import Checkpoints, Feed, Schedule, hosts, make_mesh, train
+from repjax.train import workdir as folder_of_a_run
 from repjax.train.launch import Settings, run_app
 from repjax.train.mesh import local_rows
 from repjax.train.sharding import state_shardings
 from repjax.train.step import shape_of_state
-from repjax.train import workdir as folder_of_a_run
 
-STEPS, BATCH, SIZE, DIM = 12, 16, 64, 200  # wide enough for each process to write files of its own
+STEPS, BATCH, SIZE = 12, 16, 64
+DIM = 200  # wide enough for each process to write files of its own
 SPLIT = "wide=data,-; .*=whole"  # each process writes and reads its own part of ``wide``
 SCHEDULE = Schedule(STEPS, log_every=4, checkpoint_every=3)
 
@@ -91,9 +92,7 @@ def plain(state):
   raw = jax.tree.map(
     lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, state
   )
-  if jax.process_count() == 1:
-    return jax.tree.map(np.asarray, raw)
-  return jax.experimental.multihost_utils.process_allgather(raw, tiled=True)
+  return hosts.fetch(raw)
 
 
 def restore(folder, mesh, sharding=SPLIT):
@@ -115,7 +114,9 @@ def together(settings: Settings, folder: Path, seen: dict):
   seen["rows"] = local_rows(mesh, BATCH).tolist()
   seen["streamed"] = run(folder / "streamed", mesh, sharding=SPLIT).state
   slow = lambda step: time.sleep(0.05 * (jax.process_index() == settings.who))
-  seen["resident"] = run(folder / "resident", mesh, source=feed(mesh, table=True, before=slow)).state
+  seen["resident"] = run(
+    folder / "resident", mesh, source=feed(mesh, table=True, before=slow)
+  ).state
   crossing = make_mesh("model:-1")
   seen["crossing_rows"] = local_rows(crossing, BATCH).tolist()
   seen["crossing"] = run(folder / "crossing", crossing, sharding="wide=model,-; .*=whole").state
