@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -227,8 +228,13 @@ class Checkpoints:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Finishes writing and lets go of the folder."""
-    self._manager.close()
+    """Finishes writing and lets go of the folder.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    with self._writing():
+      self._manager.close()
     self._reader.close()
 
   @contextlib.contextmanager
@@ -239,9 +245,10 @@ class Checkpoints:
     except jax.errors.JaxRuntimeError:
       raise  # a device, or a process that is gone
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
+      known = re.search("No space left on device|Disk quota exceeded|File too large", str(error))
       raise OSError(
-        f"{self.directory} cannot be written ({_first_line(error)}); make room, and the same "
-        f"command goes on from the last checkpoint"
+        f"{self.directory} cannot be written ({known[0] if known else _first_line(error)}); "
+        f"make room, and the same command goes on from the last checkpoint"
       ) from error
 
 

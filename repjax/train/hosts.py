@@ -177,12 +177,18 @@ def fetch(tree: Any) -> Any:
   """Brings arrays to the host, whole, wherever they lie.
 
   Args:
-    tree: arrays; with several processes, all pass the same.
+    tree: arrays; all processes pass the same.
 
   Returns:
     The tree as NumPy arrays, on every process.
   """
-  return multihost_utils.process_allgather(tree, tiled=True)
+
+  def whole(x):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      return multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
+
+  return jax.tree.map(whole, tree)
 
 
 def by_lead(action: Callable[[], Any]) -> Any:

@@ -53,7 +53,7 @@ def linear():
       "count": state["count"] + 1,
       "key": jax.random.fold_in(state["key"], state["count"]),
       "w": state["w"] - 0.005 * grad,
-      "wide": state["wide"] * 0.9 + grad,
+      "wide": state["wide"] * 0.9 + grad[None],
     }
     return new, {"loss": value, "grad_norm": jnp.linalg.norm(grad)}
 
@@ -202,7 +202,7 @@ def interrupted(settings: Settings, folder: Path, seen: dict):
     drawn.append(step)
     if len(drawn) > 1 and step == settings.at and jax.process_index() == settings.who:
       if settings.fault == "error":
-        raise ValueError("a file of process 1 is no image")
+        raise ValueError(f"a file of process {settings.who} is no image")
       os.kill(os.getpid(), signal.Signals[settings.fault])
 
   mesh = make_mesh()
