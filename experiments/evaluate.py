@@ -8,24 +8,25 @@ as --shots=1,2,5 --protocols=few_shot,knn or --mesh, come on top.
 
 import importlib
 import json
-from pathlib import Path
 
 from absl import flags
 
 from experiments import outcome
 from experiments.setup import prepare
 from repjax import evaluate
-from repjax.train import Checkpoints, launch
+from repjax.train import Checkpoints, hosts, launch
 from repjax.train.launch import Settings
 from repjax.train.sharding import state_shardings
 from repjax.train.step import shape_of_state
+from repjax.train.workdir import workdir_of
 
 flags.DEFINE_string("checkpoint", "latest", "latest, best (needs --eval_every), or a step.")
 
 # Flags that may be given beside those of the run; the rest made the run what it is.
 _ON_TOP = {
   "workdir", "checkpoint", "data", "protocols", "shots", "eval_batch_size", "mesh", "sharding",
-  "progress", "device_data_mb", "compile_cache",
+  "progress", "device_data_mb", "compile_cache", "coordinator", "process_id", "process_count",
+  "heartbeat_seconds", "sigterm_exit_code",
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def main(settings: Settings) -> None:
     raise ValueError("--workdir is not given; name the folder of a run, such as runs/simclr_digits")
   if ignored := sorted(settings.changed().keys() - _ON_TOP):
     raise ValueError(f"--{', --'.join(ignored)} cannot change once a run is trained; leave it out")
-  workdir = Path(settings.workdir).expanduser()
+  workdir = workdir_of(settings)
   record = workdir / "flags.json"
   if not record.exists():
     raise FileNotFoundError(f"--workdir={workdir} is not the folder of a run: it has no flags.json")
@@ -53,8 +54,9 @@ def main(settings: Settings) -> None:
   where = state_shardings(like, ready.mesh, settings.sharding)
   restored = checkpoints.restore(like, where, step=step)
   table, _ = outcome.score(method, settings, ready, restored.state)
-  print(f"\n{restored.path}")
-  print(evaluate.format_table(table, columns=outcome.columns(table)))
+  if hosts.is_lead():
+    print(f"\n{restored.path}")
+    print(evaluate.format_table(table, columns=outcome.columns(table)))
 
 
 def _step(checkpoints, wanted, workdir):

@@ -17,8 +17,9 @@ from experiments.setup import Method, Prepared
 from repjax import data, evaluate
 from repjax.evaluate import pictures
 from repjax.evaluate.report import Report, write_report
-from repjax.train import Result, launch
+from repjax.train import Result, hosts, init_state, launch
 from repjax.train.launch import Settings
+from repjax.train.mesh import batch_shards, local_rows
 
 CONTROLS = ("raw pixels", "untrained")
 _MAP_POINTS = 800
@@ -38,14 +39,18 @@ def score(
     state: the learner's state.
 
   Returns:
-    Numbers by row and metric, and the features of train and test split by row.
+    Numbers by row and metric, and the features of train and test split by row; of several
+    processes, the lead alone has the numbers and the pixels.
   """
-  size = settings.eval_batch_size
+  size, lead = settings.eval_batch_size, hosts.is_lead()
   key = jax.random.key(settings.seed)
   splits = ready.dataset.train, ready.dataset.test
   example = {k: v[None] for k, v in ready.dataset.train[0].items()}
-  start = jax.jit(ready.learner.init)(key, jax.tree.map(lambda x: np.repeat(x, 2, 0), example))
-  features = {"raw pixels": tuple(evaluate.pixels(data.once(split, size)) for split in splits)}
+  start = init_state(
+    ready.learner, example, seed=settings.seed, mesh=ready.mesh, sharding=settings.sharding
+  )
+  pixels = lambda split: evaluate.pixels(data.once(split, size))
+  features = {"raw pixels": tuple(map(pixels, splits))} if lead else {}
   for name, params in (("untrained", start), (method.name, state)):
     features[name] = tuple(
       embed(ready, params, split, size, name, quiet=not settings.progress) for split in splits
@@ -54,6 +59,8 @@ def score(
     logging.warning("--data=%s has no labels: there is no table", settings.data)
     return {}, features
   table = {}
+  if not lead:
+    return {}, features
   for name, (bank, test) in tqdm(
     features.items(), desc="evaluate", unit="encoder", disable=not settings.progress
   ):
@@ -64,7 +71,7 @@ def score(
 def embed(
   ready: Prepared, state: Any, split: data.Source, size: int, name: str, *, quiet: bool = False
 ) -> evaluate.Embedded:
-  """Encodes a split, with a progress bar if it is long.
+  """Encodes a split, each process its rows, with a progress bar if it is long.
 
   Args:
     ready: the parts of the run.
@@ -77,12 +84,19 @@ def embed(
   Returns:
     Its features and labels.
   """
-  batches = data.once(split, size)
-  bar = functools.partial(
-    tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=quiet or len(split) < 2000
-  )
+  shards = batch_shards(ready.mesh)
+  size = -(-size // shards) * shards
+  rows = local_rows(ready.mesh, size)
+  quiet = quiet or len(split) < 2000 or not hosts.is_lead()
+  bar = functools.partial(tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=quiet)
   return evaluate.embed(
-    ready.learner.encode, state, batches, batch_size=size, mesh=ready.mesh, progress=bar
+    ready.learner.encode,
+    state,
+    data.once(split, size, rows=rows),
+    batch_size=size,
+    mesh=ready.mesh,
+    rows=rows,
+    progress=bar,
   )
 
 
@@ -113,8 +127,8 @@ def report(
   table: dict[str, dict[str, float]],
   features: Features,
   workdir: Path,
-) -> Path:
-  """Writes the run's page.
+) -> Path | None:
+  """Writes the run's page, on the lead; the others help to make its pictures.
 
   Args:
     method: what the launcher adds.
@@ -126,12 +140,17 @@ def report(
     workdir: where the page goes.
 
   Returns:
-    Its path.
+    Its path; nothing on other processes than the lead.
   """
   classes = ready.dataset.classes
   bank, test = ready.dataset.train, ready.dataset.test
   some = np.sort(data.indices(0, 0, min(_MAP_POINTS, len(test)), len(test)))
   shown = data.take(test, some)
+  few = shown["image"][:8]
+  local = hosts.fetch(jax.jit(ready.learner.encode)(trained.state, few).tokens)
+  drawn = method.reconstruct and method.reconstruct(settings, ready.setup, trained.state, few)
+  if not hosts.is_lead():
+    return None
   _, trained_test = features[method.name]
   neighbours = None
   if isinstance(bank, data.Arrays):
@@ -143,8 +162,6 @@ def report(
     }
     asked = data.take(test, queries)
     neighbours = pictures.Neighbours(asked["image"], asked["label"], bank.image, bank.label, found)
-  few = shown["image"][:8]
-  local = jax.jit(ready.learner.encode)(trained.state, few).tokens
   grid = round(local.shape[1] ** 0.5)
   page = Report(
     title=f"{method.name} on {ready.dataset.name}",
@@ -166,9 +183,8 @@ def report(
       shown["image"],
     ),
     neighbours=neighbours,
-    patches=pictures.PatchMaps(few, np.asarray(local).reshape(len(few), grid, grid, -1)),
-    reconstructions=method.reconstruct
-    and method.reconstruct(settings, ready.setup, trained.state, few),
+    patches=pictures.PatchMaps(few, local.reshape(len(few), grid, grid, -1)),
+    reconstructions=drawn,
     next_command=method.next_command,
   )
   figures = importlib.util.find_spec("matplotlib") is not None

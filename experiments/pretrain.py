@@ -7,9 +7,10 @@ from pathlib import Path
 from experiments import outcome
 from experiments.setup import Method, prepare
 from repjax import evaluate
-from repjax.train import launch, train
+from repjax.train import hosts, launch, train
 from repjax.train.launch import Settings
 from repjax.train.memory import keep_freed_memory
+from repjax.train.workdir import open_workdir
 
 
 def run(method: Method, settings: Settings) -> None:
@@ -22,9 +23,10 @@ def run(method: Method, settings: Settings) -> None:
   launch.use_compile_cache(settings)
   keep_freed_memory()
   default = f"runs/{method.name}_{settings.data.partition(':')[0]}"
-  with launch.open_workdir(settings, default, method.name) as workdir:
+  with open_workdir(settings, default, method.name) as workdir:
     ready = prepare(method, settings)
-    launch.write_whole(workdir / "statistics.json", json.dumps(ready.statistics))
+    if hosts.is_lead():
+      launch.write_whole(workdir / "statistics.json", json.dumps(ready.statistics))
     look = functools.partial(_look, ready, settings.eval_batch_size)
     options = {
       "workdir": workdir,
@@ -40,15 +42,16 @@ def run(method: Method, settings: Settings) -> None:
     }
     results = settings.results and Path(settings.results)
     settings.check_all_read()
-    if results:
-      outcome.read_record(results, method, settings)  # rather find out now
+    read = lambda: outcome.read_record(results, method, settings) if results else []
+    hosts.by_lead(read)  # rather find out now
     trained = train(ready.learner, ready.feed, ready.schedule, **options)
     table, features = outcome.score(method, settings, ready, trained.state)
     page = outcome.report(method, settings, ready, trained, table, features, workdir)
+    if page is None:
+      return  # the lead writes and prints
     outcome.record(workdir / "results.json", method, settings, ready, table, before=[])
     if results:
-      before = outcome.read_record(results, method, settings)
-      outcome.record(results, method, settings, ready, table, before=before)
+      outcome.record(results, method, settings, ready, table, before=read())
     if table:
       print("\n" + evaluate.format_table(table, columns=outcome.columns(table)))
     print(f"\n{outcome.summary(method, table)}\nreport: {page}")
@@ -59,4 +62,4 @@ def run(method: Method, settings: Settings) -> None:
 def _look(ready, size, state):
   bank = outcome.embed(ready, state, ready.bank, size, "train", quiet=True)
   held = outcome.embed(ready, state, ready.held, size, "validation", quiet=True)
-  return evaluate.knn(bank, held, k=(1, 20))
+  return evaluate.knn(bank, held, k=(1, 20)) if hosts.is_lead() else {}

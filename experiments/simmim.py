@@ -18,6 +18,7 @@ from experiments.setup import Method, Setup
 from repjax.augment import affine_augment, crop_flip, random_mask, to_float
 from repjax.evaluate.pictures import Reconstructions
 from repjax.learners import Objective, reconstruct, simmim
+from repjax.train import hosts
 from repjax.train.launch import Settings, run_app
 
 flags.DEFINE_float("ratio", 0.6, "Share of the image that is hidden.", lower_bound=0, upper_bound=1)
@@ -52,9 +53,11 @@ def pictures(settings: Settings, setup: Setup, state, images) -> Reconstructions
   draw = lambda key: random_mask(key, (side, side), ratio=settings.ratio, unit=settings.unit)
   mask = jax.vmap(draw)(keys).reshape(len(images), -1)
   image = setup.normalize(to_float(jnp.asarray(images)))
-  filled = reconstruct(
-    setup.encoder, state.params, state.extra, image, mask, setup.encoder.patch_size
+  fill = lambda state, *shown: reconstruct(
+    setup.encoder, state.params, state.extra, *shown, setup.encoder.patch_size
   )
+  # One program and what it gives on every host, since several may hold the state.
+  filled = hosts.fetch(jax.jit(fill)(state, np.asarray(image), np.asarray(mask)))
   # Back from normalised to displayed pixels: the normalisation is affine, channel by channel.
   offset = setup.normalize(jnp.zeros((1, 1, 1, setup.channels)))
   scale = setup.normalize(jnp.ones((1, 1, 1, setup.channels))) - offset

@@ -19,6 +19,7 @@ from experiments import evaluate, simclr
 from experiments.setup import prepare
 from repjax.train import Checkpoints, launch, make_mesh, replicated, train
 from repjax.train.launch import Settings
+from repjax.train.workdir import open_workdir
 
 ROOT = Path(__file__).resolve().parent.parent
 # Quick to compile rather than quick to run, here and in the launchers' processes.
@@ -165,7 +166,7 @@ def test_kill_9_then_sigterm_then_the_end_give_the_same_bits(finished, tmp_path,
     wait_for(process, tmp_path, kill_at)
     with (
       pytest.raises(ValueError, match=f"--workdir={tmp_path} is in use by another run"),
-      launch.open_workdir(settings(workdir=str(tmp_path)), "", "simclr"),
+      open_workdir(settings(workdir=str(tmp_path)), "", "simclr"),
     ):
       pass
     process.kill()

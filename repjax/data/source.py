@@ -135,6 +135,8 @@ def take(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
     return take(source.source, source.indices[indices])
   if isinstance(source, Arrays):
     return {"image": source.image[indices], "label": source.label[indices]}
+  if not len(indices):
+    return {"image": np.zeros((0, *source.image_shape), np.uint8), "label": np.zeros(0, np.int32)}
   rows = [source[int(i)] for i in indices]
   image = np.stack([row["image"] for row in rows])
   return {"image": image, "label": np.array([row["label"] for row in rows], np.int32)}

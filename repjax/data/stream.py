@@ -90,22 +90,31 @@ def batches(
   return _closing(iter(stream))
 
 
-def once(source: Source, batch_size: int, *, prefetch: int | None = None) -> Iterator[Batch]:
+def once(
+  source: Source,
+  batch_size: int,
+  *,
+  rows: np.ndarray | None = None,
+  prefetch: int | None = None,
+) -> Iterator[Batch]:
   """Every example once and in order, read ahead in threads; the last batch may be short.
 
   Args:
     source: what to read.
-    batch_size: examples a batch, > 0.
+    batch_size: examples a batch, > 0, over all hosts.
+    rows: ``[rows]`` integers, the places in a batch that this host reads; all of them if absent.
     prefetch: batches to read ahead, > 0, each by a thread of its own; as `batches` if absent.
 
   Yields:
-    ``image`` uint8 ``[batch, h, w, c]`` and ``label`` int32 ``[batch]``.
+    ``image`` uint8 ``[batch, h, w, c]`` and ``label`` int32 ``[batch]``; as many batches on each
+    host, of which the last may be empty.
   """
   prefetch = _ahead() if prefetch is None else prefetch
   with futures.ThreadPoolExecutor(prefetch) as pool:
     waiting = collections.deque()
     for first in range(0, len(source), batch_size):
-      places = np.arange(first, min(first + batch_size, len(source)))
+      places = first + (np.arange(batch_size) if rows is None else rows)
+      places = places[places < len(source)]
       waiting.append(pool.submit(take, source, places))
       if len(waiting) > prefetch:
         yield waiting.popleft().result()

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from repjax.arrays import BATCH_AXES, on_mesh
 
 Batch = dict[str, np.ndarray]
+_FILLING = np.iinfo(np.int32).min  # the label of what is no example
 
 
 class Embedded(NamedTuple):
@@ -35,9 +36,10 @@ def embed(
   *,
   batch_size: int,
   mesh: Mesh | None = None,
+  rows: np.ndarray | None = None,
   progress: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
 ) -> Embedded:
-  """Encodes every example once, in order, whatever the batch and device count.
+  """Encodes every example once, in order, whatever the batch, device and process count.
 
   Each batch is filled up to one fixed size that the devices divide, and the filling dropped.
 
@@ -46,40 +48,63 @@ def embed(
       once per function and shape, over all calls.
     state: passed to ``encode``; with ``mesh``, placed on it or not yet placed at all.
     batches: dictionaries of ``image`` ``[b, h, w, c]`` uint8 and ``label`` ``[b]`` int, with
-      ``b <= batch_size``. With several processes, all pass the same batches.
-    batch_size: examples encoded at a time.
+      ``b <= batch_size``.
+    batch_size: examples encoded at a time, over all processes.
     mesh: devices to split each batch over, along the axes `repjax.arrays.BATCH_AXES`; JAX's
       default device if absent.
+    rows: ``[rows]`` ascending integers, the places in a batch that this process's ``batches`` hold,
+      which are those of its devices; the last batches lack the places past the end. If absent, all
+      processes pass all rows.
     progress: wraps ``batches``, as ``tqdm`` does.
 
   Returns:
     The pooled features and labels, on every process.
 
   Raises:
-    ValueError: if there is no batch, one is larger than ``batch_size``, or a feature is not finite.
+    ValueError: if there is no batch, one is larger than ``batch_size`` or than ``rows``, these are
+      given and the devices do not divide the batch, or a feature is not finite.
   """
   axes = () if mesh is None else tuple(name for name in BATCH_AXES if name in mesh.shape)
   multiple = 1 if mesh is None else math.prod(mesh.shape[name] for name in axes)
   padded = -(-batch_size // multiple) * multiple
+  if rows is None:
+    rows = np.arange(padded)
+  elif padded != batch_size:
+    raise ValueError(
+      f"batch_size={batch_size} is not divisible by the {multiple} shards of the mesh; "
+      f"use {padded}, and rows of that"
+    )
   gathered = None if mesh is None else NamedSharding(mesh, P())
-  features, label = [], []
+
+  def place(x, filling):
+    x = np.concatenate([x, np.full((len(rows) - len(x), *x.shape[1:]), filling, x.dtype)])
+    if mesh is None:
+      return x
+
+    def part(index):
+      start, stop, _ = index[0].indices(padded)
+      first = np.searchsorted(rows, start)
+      return x[first : first + stop - start]
+
+    shape = padded, *x.shape[1:]
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, P(axes)), part)
+
+  encoded = []  # features and labels of all processes, batch by batch
   for batch in batches if progress is None else progress(batches):
-    image, size = batch["image"], len(batch["image"])
-    if size > batch_size:
-      raise ValueError(f"a batch of {size} examples is larger than batch_size={batch_size}")
-    filling = np.zeros((padded - size, *image.shape[1:]), image.dtype)
-    image = np.concatenate([image, filling])
-    if mesh is not None:
-      image = jax.device_put(image, NamedSharding(mesh, P(axes)))
-    features.append(_pooled(encode, gathered, state, image))
-    label.append(np.asarray(batch["label"], np.int32))
+    size = len(batch["image"])
+    if size > min(batch_size, len(rows)):
+      raise ValueError(
+        f"a batch of {size} examples is larger than batch_size={min(batch_size, len(rows))}"
+      )
+    image, label = place(batch["image"], 0), place(np.asarray(batch["label"], np.int32), _FILLING)
+    encoded.append(_pooled(encode, gathered, state, image, label))
     # The batch before is fetched only now, so that the device never waits for the host.
-    if len(features) > 1:
-      features[-2] = np.asarray(features[-2])[: len(label[-2])]
-  if not label:
+    if len(encoded) > 1:
+      encoded[-2] = _fetch(*encoded[-2])
+  if not encoded:
     raise ValueError("expected at least one batch to embed, got none; is the split empty?")
-  features[-1] = np.asarray(features[-1])[: len(label[-1])]
-  embedded = Embedded(np.concatenate(features), np.concatenate(label))
+  encoded[-1] = _fetch(*encoded[-1])
+  embedded = Embedded(*map(np.concatenate, zip(*encoded, strict=True)))
   finite = np.isfinite(embedded.features).all(1)
   if not finite.all():
     raise ValueError(
@@ -90,11 +115,16 @@ def embed(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _pooled(encode, gathered, state, image):
+def _pooled(encode, gathered, state, image, label):
   if gathered is None:
-    return encode(state, image).pooled.astype(jnp.float32)
+    return encode(state, image).pooled.astype(jnp.float32), label
   pooled = on_mesh(encode, gathered.mesh)(state, image).pooled.astype(jnp.float32)
-  return jax.lax.with_sharding_constraint(pooled, gathered)
+  return jax.lax.with_sharding_constraint((pooled, label), gathered)
+
+
+def _fetch(features, label):
+  features, label = np.asarray(features), np.asarray(label)
+  return features[label != _FILLING], label[label != _FILLING]
 
 
 def pixels(batches: Iterable[Batch]) -> Embedded:

@@ -1,7 +1,9 @@
 """Checkpoints: the only file that knows Orbax."""
 
+import contextlib
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+
+from repjax.train.hosts import everywhere
 
 Tree = Any
 
@@ -36,8 +41,10 @@ class Restored(NamedTuple):
 class Checkpoints:
   """The checkpoints of one run: written in the background, whole or not at all.
 
+  Of several processes each writes and reads its own part; all of them call every method.
+
   Args:
-    directory: where they go, one folder a step; made if absent.
+    directory: where they go, one folder a step; made if absent. One folder for all processes.
     keep: how many of the latest stay.
     best: name of the metric whose highest value keeps one more, if any.
     read_only: only look; nothing is made, tidied or deleted.
@@ -60,8 +67,16 @@ class Checkpoints:
       enable_async_checkpointing=True,
       read_only=read_only,
       create=not read_only,
+      # What a save that was cut off has left would fill the disk.
+      cleanup_tmp_directories=not read_only,
     )
     self._manager = ocp.CheckpointManager(self.directory, options=options)
+    self._reader = ocp.Checkpointer(
+      ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=_alone(ocp))
+      ),
+      multiprocessing_options=_alone(ocp),
+    )
 
   def steps(self) -> list[int]:
     """Steps that have a finished checkpoint, in order."""
@@ -81,8 +96,9 @@ class Checkpoints:
   def _highest(self, metric: str, steps: Iterable[int]) -> int | None:
     for step in set(steps) - self._metrics.keys():
       try:
-        record = self._manager.restore(
-          step, args=self._ocp.args.Composite(record=self._ocp.args.JsonRestore())
+        record = self._reader.restore(
+          self.directory / str(step),
+          args=self._ocp.args.Composite(record=self._ocp.args.JsonRestore()),
         ).record
         self._metrics[step] = record.get("metrics") or {}
       except Exception:  # damaged: as good as without metrics
@@ -107,6 +123,7 @@ class Checkpoints:
 
     Raises:
       FloatingPointError: if the state holds a value that is not finite; nothing is written.
+      OSError: if this checkpoint or the one before cannot be written.
     """
     mark, finite = jax.device_get(_fingerprint(state))
     if not finite:
@@ -116,11 +133,11 @@ class Checkpoints:
     # A copy: it is written in the background, while the caller's clock goes on.
     record = json.loads(json.dumps({**record, "metrics": self._metrics[step]}))
     record["fingerprint"] = _seal(record, mark)
-    self._manager.save(
-      step,
-      args=args.Composite(state=args.StandardSave(_raw_keys(state)), record=args.JsonSave(record)),
-      force=True,
-    )
+    raw = args.StandardSave(_raw_keys(state))
+    with self._writing():
+      self._manager.save(
+        step, args=args.Composite(state=raw, record=args.JsonSave(record)), force=True
+      )
 
   def restore(
     self, like: Tree, shardings: Sharding | Tree, *, step: int | None = None
@@ -145,16 +162,26 @@ class Checkpoints:
     skipped = []
     for candidate in reversed(steps):
       path = self.directory / str(candidate)
+      read, failure = None, None
       try:
-        state, record = self._read(candidate, like, shardings)
+        read = self._read(path, like, shardings)
       except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file.
-        reason = str(error).strip().split("\n")[0][:200]
-        logging.warning("skipped checkpoint %s: %s: %s", path, type(error).__name__, reason)
+        failure = f"{type(error).__name__}: {_first_line(error)}"
+      # A file may be damaged that only one process reads: they skip it together.
+      if all(fine := everywhere(failure is None)):
+        state, record, seal = read
+        # Counted over all processes, and so the same for each.
+        if seal != _seal(record, _fingerprint(state)[0]):
+          failure = "ValueError: its content is not what was written"
+      else:
+        failure = failure or f"process {np.argmin(fine)} cannot read it"
+      if failure:
+        logging.warning("skipped checkpoint %s: %s", path, failure)
         skipped.append(path)
         continue
       # Only now is it known that these were damaged, and not the learner another.
       self._set_aside(skipped)
-      return Restored(candidate, state, record, path)
+      return Restored(candidate, _wrap_keys(state, like), record, path)
     if steps:
       raise ValueError(
         f"none of the checkpoints {steps} in {self.directory} fits this learner or is whole; "
@@ -174,31 +201,55 @@ class Checkpoints:
       multihost_utils.sync_global_devices("damaged checkpoints renamed")
     self._manager.reload()
 
-  def _read(self, step, like, shardings):
+  def _read(self, path, like, shardings):
+    """A checkpoint's state with raw keys, its record and its seal, without a word to others."""
     args = self._ocp.args
     abstract = jax.tree.map(
       lambda where, x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
       jax.tree.broadcast(shardings, like),
       jax.eval_shape(_raw_keys, like),
     )
-    read = self._manager.restore(
-      step,
+    read = self._reader.restore(
+      path,
       args=args.Composite(state=args.StandardRestore(abstract), record=args.JsonRestore()),
     )
     wanted = jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
     if (got := jax.tree.map(lambda x: (x.shape, x.dtype), read.state)) != wanted:
       raise ValueError(f"expected arrays {wanted}, got {got}")
-    if read.record.pop("fingerprint") != _seal(read.record, _fingerprint(read.state)[0]):
-      raise ValueError("its content is not what was written")
-    return _wrap_keys(read.state, like), read.record
+    return read.state, read.record, read.record.pop("fingerprint")
 
   def wait(self) -> None:
-    """Returns when everything begun is on disk."""
-    self._manager.wait_until_finished()
+    """Returns when everything begun is on disk.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Finishes writing and lets go of the folder."""
-    self._manager.close()
+    """Finishes writing and lets go of the folder.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    with self._writing():
+      self._manager.close()
+    self._reader.close()
+
+  @contextlib.contextmanager
+  def _writing(self):
+    """Says in one line why a checkpoint cannot be written."""
+    try:
+      yield
+    except jax.errors.JaxRuntimeError:
+      raise  # a device, or a process that is gone
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
+      known = re.search("No space left on device|Disk quota exceeded|File too large", str(error))
+      raise OSError(
+        f"{self.directory} cannot be written ({known[0] if known else _first_line(error)}); "
+        f"make room, and the same command goes on from the last checkpoint"
+      ) from error
 
 
 class _Keep(NamedTuple):
@@ -211,6 +262,20 @@ class _Keep(NamedTuple):
     steps = sorted(info.step for info in checkpoints)
     kept = {*steps[-self.latest :], self.best(steps)}
     return [info.step in kept for info in checkpoints]
+
+
+def _alone(ocp):
+  """Options of an Orbax object that waits for no other process."""
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  own = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+  )
+
+
+def _first_line(error) -> str:
+  return str(error).strip().split("\n")[0][:200]
 
 
 def _seal(record, mark) -> int:

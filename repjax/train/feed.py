@@ -1,5 +1,7 @@
 """How batches reach the training step."""
 
+import functools
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -7,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from repjax.train.hosts import everywhere
 from repjax.train.mesh import batch_sharding, batch_shards, local_rows, replicated
 
 Tree = Any
@@ -80,13 +83,26 @@ def place_table(table: Tree | None, mesh: Mesh) -> Tree | None:
   """Copies a whole set to every device.
 
   Args:
-    table: tree of NumPy arrays ``[size, ...]``, or nothing.
+    table: tree of NumPy arrays ``[size, ...]``, the same for all processes, or nothing.
     mesh: from `make_mesh`.
 
   Returns:
     The tree on the mesh, or nothing.
+
+  Raises:
+    ValueError: if a process holds another set than the first.
   """
-  return jax.device_put(table, replicated(mesh))
+  if jax.process_count() == 1:
+    return jax.device_put(table, replicated(mesh))
+  leaves = [np.ascontiguousarray(x) for x in jax.tree.leaves(table)]
+  mark = functools.reduce(lambda mark, x: zlib.crc32(x, mark), leaves, 0)
+  marks = everywhere(np.uint32(mark))
+  if any(different := marks != marks[0]):
+    raise ValueError(
+      f"process {np.argmax(different)} holds other data than process 0; give all the same files"
+    )
+  place = lambda x: jax.make_array_from_callback(x.shape, replicated(mesh), lambda part: x[part])
+  return jax.tree.map(place, table)
 
 
 def take(table: Tree | None, batch: Tree) -> Tree:

@@ -1,14 +1,12 @@
 """What every launcher does before and around training: flags, folder, lock, resume rules."""
 
-import contextlib
-import fcntl
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import jax
 import optax
 from absl import flags, logging
 
-from repjax.train import optimize
+from repjax.train import hosts, optimize
 from repjax.train.loop import Schedule
 
 # --- flags of the training loop; a launcher adds those of its method ----------------------------
@@ -56,13 +54,22 @@ flags.DEFINE_integer("keep", 2, "Latest checkpoints that stay.", lower_bound=1)
 flags.DEFINE_bool("tensorboard", False, "Write TensorBoard event files beside metrics.jsonl.")
 flags.DEFINE_bool("progress", True, "Show a progress bar.")
 flags.DEFINE_bool("override_flags", False, "Resume although flags have changed.")
+flags.DEFINE_integer(
+  "sigterm_exit_code",
+  0,
+  "Exit code after SIGTERM; Kubernetes starts a pod again unless it is 0.",
+  lower_bound=0,
+  upper_bound=255,
+)
 flags.DEFINE_string("compile_cache", "~/.cache/repjax", "Folder for compiled programs; '': none.")
 
+#: Flags of a process: those in which the processes of a run may differ.
+OWN = {"workdir", "coordinator", "process_id", "compile_cache"}
 #: Flags that may change when a run resumes, because they do not change what is learned.
-FREE = {
-  "workdir", "mesh", "sharding", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard",
-  "progress", "override_flags", "compile_cache", "device_data_mb", "workers", "protocols", "shots",
-  "eval_batch_size", "results",
+FREE = OWN | {
+  "mesh", "sharding", "parallel", "log_every", "checkpoint_every", "keep", "tensorboard",
+  "progress", "override_flags", "device_data_mb", "workers", "protocols", "shots",
+  "eval_batch_size", "results", "process_count", "heartbeat_seconds", "sigterm_exit_code",
 }  # fmt: skip
 
 
@@ -151,7 +158,7 @@ def _our_flags():
 
 
 def run_app(main: Any) -> None:
-  """Runs a launcher's ``main`` under absl.
+  """Runs a launcher's ``main`` under absl, as one of several processes where there are several.
 
   A user's mistake ends it with one line and exit code 1; ``--verbosity=1`` shows the traceback.
 
@@ -161,29 +168,55 @@ def run_app(main: Any) -> None:
   from absl import app
 
   logging.get_absl_handler().addFilter(_worth_reading)
+  app.run(lambda argv: _guarded(main, argv))
+
+
+def _guarded(main, argv):
+  stopped = 0
 
   def leave(*_):
     logging.warning("stopped by SIGTERM; the same command goes on")
-    raise SystemExit(0)
+    hosts.leave(stopped)
 
-  def guarded(argv):
-    signal.signal(signal.SIGTERM, leave)  # while training, the loop saves first
-    try:
-      main(settings_from_flags(argv))
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-      if logging.level_debug():
-        raise
-      print(f"error: {error}", file=sys.stderr)
-      raise SystemExit(1) from None
-
-  app.run(guarded)
+  signal.signal(signal.SIGTERM, leave)  # while training, the loop saves first
+  try:
+    settings = settings_from_flags(argv)
+    stopped = settings.sigterm_exit_code
+    hosts.initialize(
+      settings.coordinator,
+      settings.process_id,
+      settings.process_count,
+      settings.heartbeat_seconds,
+    )
+    main(settings)
+  except SystemExit as end:
+    # The loop has saved, on every process; all leave together.
+    raise SystemExit(stopped if end.code == 0 else end.code) from None
+  except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    if logging.level_debug():
+      traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    hosts.leave(1)
+  except jax.errors.JaxRuntimeError as error:
+    if not jax.distributed.is_initialized() or logging.level_debug():
+      traceback.print_exc()
+    reason = str(error).strip().split("\n")[0]
+    gone = "; if another process is gone, its own output says why"
+    gone = gone if jax.distributed.is_initialized() else ""
+    print(f"error: {reason}{gone}; the same command goes on", file=sys.stderr)
+    hosts.leave(1)
+  except BaseException:
+    if not jax.distributed.is_initialized():
+      raise
+    traceback.print_exc()
+    hosts.leave(1)
 
 
 def _worth_reading(line) -> bool:
-  """Orbax tells of every step of every save, JAX and optax of what is not so."""
+  """JAX and optax tell of what is not so; what goes wrong in Orbax, `Checkpoints` says."""
   levels = logging.converter
   if "orbax" in line.pathname:
-    return line.levelno >= levels.STANDARD_ERROR
+    return line.levelno > levels.STANDARD_ERROR
   return line.levelno >= levels.STANDARD_WARNING or "site-packages" not in line.pathname
 
 
@@ -260,48 +293,6 @@ def use_compile_cache(settings: Settings) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-@contextlib.contextmanager
-def open_workdir(settings: Settings, default: str, experiment: str) -> Iterator[Path]:
-  """Takes a run's folder for this process alone, and checks that it is the same run.
-
-  Args:
-    settings: the flags; ``flags.json`` in the folder holds those of an earlier part.
-    default: folder used if ``--workdir`` is not given.
-    experiment: name of the launcher.
-
-  Yields:
-    The folder.
-
-  Raises:
-    ValueError: if another run holds the folder, or flags have changed.
-    OSError: if it cannot be written.
-  """
-  workdir = Path(settings.workdir or default).expanduser().absolute()
-  override = settings.override_flags
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = (workdir / ".lock").open("a")
-  except OSError as error:
-    raise OSError(
-      f"--workdir={workdir} cannot be written ({error.strerror}); choose another"
-    ) from None
-  with lock:
-    try:
-      # Held by the open file, so that it ends with the process however that ends.
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      raise ValueError(
-        f"--workdir={workdir} is in use by another run; wait for it or choose another"
-      ) from None
-    record = workdir / "flags.json"
-    now = {"experiment": experiment, **settings.values()}
-    begun = any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
-    if begun and record.exists():
-      _check_unchanged(json.loads(record.read_text()), now, workdir, override)
-    write_whole(record, json.dumps(now, indent=1))
-    yield workdir
-
-
 def write_whole(path: Path, text: str) -> None:
   """Writes a small file so that it is whole or absent at any moment.
 
@@ -311,23 +302,12 @@ def write_whole(path: Path, text: str) -> None:
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   fresh = path.with_name(f".{path.name}.{os.getpid()}")
-  fresh.write_text(text)
-  fresh.replace(path)
-
-
-def _check_unchanged(before, now, workdir, override):
-  names = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)} - FREE
-  if before.get("eval_every") and now.get("eval_every"):
-    names -= {"eval_every"}  # from or to 0 it moves the examples held out into or out of training
-  changed = [f"--{n}: {before.get(n)} -> {now.get(n)}" for n in sorted(names)]
-  if not changed:
-    return
-  if not override:
-    raise ValueError(
-      f"--workdir={workdir} holds a run with other flags ({'; '.join(changed)}); "
-      f"choose another --workdir, or --override_flags to go on all the same"
-    )
-  logging.warning("resuming with changed flags: %s", "; ".join(changed))
+  try:
+    fresh.write_text(text)
+    fresh.replace(path)
+  except OSError as error:
+    fresh.unlink(missing_ok=True)
+    raise OSError(f"{path} cannot be written ({error.strerror})") from None
 
 
 def commit() -> str:
@@ -346,15 +326,16 @@ def commit() -> str:
 def hardware() -> str:
   """The machine in words: its devices, or its processor and cores."""
   device, count = jax.devices()[0], jax.device_count()
+  several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
   if device.platform != "cpu":
-    return f"{count} x {device.device_kind}"
+    return f"{count} x {device.device_kind}{several}"
   names = [
     line.split(":")[1].strip()
     for line in (Path("/proc/cpuinfo").read_text().splitlines() if _has_cpuinfo() else ())
     if line.startswith("model name")
   ]
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  return f"{cores} cores of {names[0] if names else 'CPU'}"
+  return f"{cores} cores of {names[0] if names else 'CPU'}{several}"
 
 
 def _has_cpuinfo() -> bool:

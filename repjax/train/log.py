@@ -1,5 +1,6 @@
 """Metrics of a run on disk: JSON lines always, TensorBoard if asked."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ class MetricLog:
 
   Raises:
     ImportError: if TensorBoard is asked for and not installed.
+    OSError: if the file cannot be written.
   """
 
   def __init__(
@@ -27,9 +29,10 @@ class MetricLog:
     if not write:
       return
     rest = path.with_suffix(".tmp")
-    rest.write_text("".join(json.dumps(line) + "\n" for line in self.history))
-    rest.replace(path)
-    self._file = path.open("a")
+    with _writing(path):
+      rest.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+      rest.replace(path)
+      self._file = path.open("a")
     if tensorboard:
       try:
         from tensorboard.summary import Writer
@@ -43,12 +46,16 @@ class MetricLog:
     Args:
       step: updates made.
       metrics: numbers by name.
+
+    Raises:
+      OSError: if the file cannot be written.
     """
     line = {"step": step, **{name: float(value) for name, value in metrics.items()}}
     self.history.append(line)
     if self._file is not None:
-      self._file.write(json.dumps(line) + "\n")
-      self._file.flush()
+      with _writing(self._file.name):
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
     if self._board is not None:
       for name, value in line.items():
         if name != "step":
@@ -59,7 +66,18 @@ class MetricLog:
     """Closes the files."""
     for file in (self._file, self._board):
       if file is not None:
-        file.close()
+        with contextlib.suppress(OSError):  # of a line that `write` has complained about
+          file.close()
+
+
+@contextlib.contextmanager
+def _writing(path):
+  try:
+    yield
+  except OSError as error:
+    raise OSError(
+      f"{path} cannot be written ({error.strerror}); make room, and the same command goes on"
+    ) from None
 
 
 def _read_lines(path: Path) -> list[dict]:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from repjax.learners.learner import Learner
+from repjax.train import hosts
 from repjax.train.checkpoint import Checkpoints
 from repjax.train.feed import Feed, check_divisible, first_batch, place_batch, place_table
 from repjax.train.flops import count_flops, peak_flops
@@ -87,18 +88,20 @@ def train(
 
   Killed at any moment and started again, it ends in the same state to the last bit: parameters,
   order of the data and random draws are functions of ``(seed, step)``. On SIGTERM it saves and
-  leaves with exit code 0.
+  leaves with exit code 0; if it reaches one of several processes, all save the same step and leave.
 
   Args:
     learner: what to train; it knows the axis ``data`` if ``parallel`` is ``pmap``.
     feed: its batches.
     schedule: what happens when.
-    workdir: folder of the run; ``checkpoints/`` and ``metrics.jsonl`` go there.
+    workdir: folder of the run, the same for all processes; ``checkpoints/`` and ``metrics.jsonl``
+      go there.
     mesh: from `make_mesh`.
     seed: of parameters, augmentations and masks.
     parallel: ``pjit`` or ``pmap``.
     sharding: rules of `repjax.train.sharding`; what the axes of the mesh are for if absent.
-    evaluate: ``state -> numbers`` on validation data, logged under ``val/``.
+    evaluate: ``state -> numbers`` on validation data, logged under ``val/``; called by every
+      process, and what the first finds counts.
     watch: ``step -> numbers`` for the log, such as the learning rate.
     record: JSON saved with every checkpoint.
     tensorboard: write event files too.
@@ -117,7 +120,7 @@ def train(
   where = state_shardings(like, mesh, sharding)
   update = compile_update(learner, mesh, seed=seed, parallel=parallel, shardings=where)
   checkpoints = Checkpoints(workdir / "checkpoints", keep=schedule.keep, best=schedule.best)
-  lead = jax.process_index() == 0
+  lead = hosts.is_lead()
 
   # Own checkpoint first, then a fresh start.
   layout = {
@@ -144,6 +147,7 @@ def train(
   pending = collections.deque()  # (step, metrics still on the device)
   window = []  # metrics since the last line of the log
   recent = collections.deque(maxlen=_MEMORY)
+  company = hosts.Company(mesh)
   flops, speed, saved = None, {}, first
   mark = None  # when the current stretch of the clock began, and at which step
   waited = 0.0  # seconds of the stretch in which the host had to wait for batches
@@ -183,20 +187,23 @@ def train(
     saved = step
 
   with contextlib.ExitStack() as stack:
-    stack.callback(checkpoints.close)
+    stack.push(lambda kind, *_: _close(checkpoints, kind))
     stack.callback(log.close)
     stack.callback(bar.close)
-    stop = stack.enter_context(_sigterm())
+    stack.callback(getattr(batches, "close", lambda: None))
+    terminated = stack.enter_context(_sigterm())
 
     for step in range(first + 1, schedule.steps + 1):
-      asked = time.perf_counter()
+      start = time.perf_counter()
       batch = next(batches)
-      waited += time.perf_counter() - asked
+      waited += time.perf_counter() - start
       batch = place_batch(batch, mesh)
       if flops is None:
         flops = count_flops(update, state, table, batch, step - 1)
         peak, peak_source = _peak(mesh)
       state, metrics = update(state, table, batch, step - 1)
+      # The first step compiles, which makes no host slow.
+      stop = company.tell(terminated.is_set(), time.perf_counter() - start if mark else 0.0)
       pending.append((step, metrics))
       if mark is None:
         # The clock starts after the first step, which compiles.
@@ -225,6 +232,7 @@ def train(
         waited = 0.0
         means = {k: float(np.mean([m[k] for m in window])) for k in window[-1]}
         window.clear()
+        speed |= company.slowest(steps)
         log.write(step, {**means, **(watch(step) if watch else {}), **speed})
         first_metric = next(iter(sorted(means, key=lambda name: name != "loss")))
         note = f"{first_metric} {means[first_metric]:.3f}"
@@ -241,16 +249,16 @@ def train(
       scores = None
       if evaluate is not None and schedule.eval_every and step % schedule.eval_every == 0:
         paused = time.perf_counter()
-        scores = {f"val/{name}": value for name, value in evaluate(state).items()}
+        scores = {f"val/{name}": value for name, value in hosts.share(evaluate(state)).items()}
         log.write(step, scores)
         mark = (mark[0] + time.perf_counter() - paused, mark[1])  # evaluation is not training time
 
       due = schedule.checkpoint_every and step % schedule.checkpoint_every == 0
-      if due or last or scores or stop.is_set():
+      if due or last or scores or stop:
         paused = time.perf_counter()
         save(step, scores)
         mark = (mark[0] + time.perf_counter() - paused, mark[1])
-      if stop.is_set():
+      if stop:
         checkpoints.wait()
         logging.warning("stopped by SIGTERM; saved step %d, the same command goes on", step)
         raise SystemExit(0)
@@ -266,6 +274,12 @@ def _peak(mesh: Mesh) -> tuple[float, str]:
   """Peak of all devices together; simulated CPU devices share one machine."""
   peak, source = peak_flops(mesh.devices.flat[0])
   return (peak if mesh.devices.flat[0].platform == "cpu" else peak * mesh.size), source
+
+
+def _close(checkpoints: Checkpoints, kind: type[BaseException] | None) -> None:
+  """Finishes writing; not if one of several processes fails, for the others do not come along."""
+  if jax.process_count() == 1 or kind is None or issubclass(kind, SystemExit):
+    checkpoints.close()
 
 
 def _show(metrics: Mapping[str, float]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from repjax.arrays import on_mesh
@@ -36,7 +38,7 @@ def init_state(
 
   Args:
     learner: any.
-    batch: one batch on the host.
+    batch: one batch on the host; of several processes, the first one's counts.
     seed: of the parameters.
     mesh: from `make_mesh`.
     sharding: rules as `repjax.train.sharding.read_rules` takes them; the mesh's own if absent.
@@ -49,7 +51,8 @@ def init_state(
   """
   where = state_shardings(shape_of_state(learner, batch), mesh, sharding)
   # An example or two are enough to know the shapes; compiling for more would cost memory.
-  few = jax.tree.map(lambda x: x[:2], batch)
+  few = jax.tree.map(lambda x: np.resize(x[:2], (2, *x.shape[1:])), batch)
+  few = multihost_utils.broadcast_one_to_all(few)  # processes hold other rows
   return jax.jit(learner.init, out_shardings=where)(jax.random.key(seed), few)
 
 
@@ -79,8 +82,8 @@ def compile_update(
     ``(state, table, batch, step) -> (state, metrics)``; ``state`` is donated.
 
   Raises:
-    ValueError: if ``parallel`` is unknown, or ``pmap`` is asked for with a state or a mesh that is
-      split otherwise.
+    ValueError: if ``parallel`` is unknown, or ``pmap`` is asked for with several processes, or with
+      a state or a mesh that is split otherwise.
   """
 
   def update(state, table, batch, step):
@@ -94,6 +97,10 @@ def compile_update(
     return jax.jit(program, donate_argnums=0, out_shardings=(where, replicated(mesh)))
   if parallel != "pmap":
     raise ValueError(f"--parallel={parallel} is unknown; choose pjit or pmap")
+  if jax.process_count() > 1:
+    raise ValueError(
+      f"--parallel=pmap is for one process, {jax.process_count()} are here; use pjit"
+    )
   if mesh.size != mesh.shape[DATA]:
     raise ValueError(
       f"--parallel=pmap splits batches alone, --mesh is {dict(mesh.shape)}; use pjit"

@@ -117,3 +117,33 @@ def test_once_shows_every_example_once_in_order(source, batch_size, prefetch):
   np.testing.assert_array_equal(np.concatenate([b["label"] for b in found]), source.label)
   np.testing.assert_array_equal(np.concatenate([b["image"] for b in found]), source.image)
   assert {len(b["label"]) for b in found[:-1]} <= {batch_size}
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 5])
+def test_hosts_share_out_what_is_shown_once(source, hosts):
+  whole = list(data.once(source, 10))
+  shares = [list(data.once(source, 10, rows=np.arange(10)[host::hosts])) for host in range(hosts)]
+  assert {len(share) for share in shares} == {len(whole)}
+  for parts, batch in zip(zip(*shares, strict=True), whole, strict=True):
+    label = np.full(len(batch["label"]), -2)
+    for host, part in enumerate(parts):
+      label[host::hosts] = part["label"]
+    np.testing.assert_array_equal(label, batch["label"])
+
+
+def test_a_host_may_have_no_row_in_the_last_batch():
+  source = data.Subset(Lazy(), np.arange(3))
+  last = list(data.once(source, 2, rows=np.array([1])))[-1]
+  assert last["image"].shape == (0, 2, 2, 3) and last["label"].shape == (0,)
+
+
+class Lazy:
+  """A source that reads one example at a time."""
+
+  image_shape = (2, 2, 3)
+
+  def __len__(self):
+    return 3
+
+  def __getitem__(self, i):
+    return {"image": np.full((2, 2, 3), i, np.uint8), "label": np.int32(i)}

@@ -45,6 +45,16 @@ def test_each_example_counts_once_and_in_order_on_any_layout(devices, size):
   np.testing.assert_array_equal(ours.label, LABEL)
 
 
+def test_rows_that_a_process_reads_itself_give_the_same():
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+  ours = embed(encode, STATE, batches(16), batch_size=16, mesh=mesh, rows=np.arange(16))
+  theirs = embed(encode, STATE, batches(16), batch_size=16)
+  np.testing.assert_allclose(ours.features, theirs.features, atol=1e-6)
+  np.testing.assert_array_equal(ours.label, LABEL)
+  with pytest.raises(ValueError, match=r"batch_size=12 is not divisible by the 8 shards.* use 16"):
+    embed(encode, STATE, batches(12), batch_size=12, mesh=mesh, rows=np.arange(12))
+
+
 def test_an_encoder_is_traced_once_over_batches_states_and_calls():
   traces = []
 

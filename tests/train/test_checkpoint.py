@@ -1,7 +1,9 @@
 """Checkpoints: what was written comes back to the last bit, or not at all."""
 
+import contextlib
 import gc
 import logging
+import resource
 import shutil
 
 import jax
@@ -190,6 +192,29 @@ def test_what_a_killed_save_leaves_is_ignored(two, tmp_path, name):
   shutil.copytree(two / "6", folder / name)
   assert restore(folder).step == 6
   assert 9 in save(folder, [9])
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_checkpoint_before_stays(tmp_path):
+  assert save(tmp_path, [3]) == [3]
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  checkpoints = Checkpoints(tmp_path)
+  # As good as a full disk to what writes, and needs no rights.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+  try:
+    with pytest.raises(OSError, match=r"cannot be written \(File too large\); make room") as error:
+      checkpoints.save(6, state(6), RECORD)
+      checkpoints.wait()
+    assert "\n" not in str(error.value)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  with contextlib.suppress(OSError):
+    checkpoints.close()
+  found = restore(tmp_path)
+  assert found.step == 3
+  assert same(found.state, state(3))
+  assert save(tmp_path, [6]) == [3, 6]
+  assert same(restore(tmp_path).state, state(6))
+  assert not list(tmp_path.glob("*tmp*"))
 
 
 def test_a_run_with_no_whole_checkpoint_stops_and_keeps_them(two, tmp_path, caplog):

@@ -1,7 +1,10 @@
 """Launching: flags that are read, a folder for one run alone, and the same run when it goes on."""
 
+import errno
+import fcntl
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ import pytest
 
 from repjax.train import launch
 from repjax.train.launch import Settings
+from repjax.train.workdir import open_workdir
 
 FLAGS = {
   "workdir": None, "seed": 0, "steps": 10, "epochs": None, "batch_size": 32, "accumulate": 1,
@@ -26,7 +30,7 @@ def settings(workdir=None, **given):
 
 
 def take(workdir, experiment="simclr", **given):
-  with launch.open_workdir(settings(workdir, **given), "unused", experiment) as path:
+  with open_workdir(settings(workdir, **given), "unused", experiment) as path:
     return path
 
 
@@ -111,8 +115,8 @@ def test_clipping_bounds_the_gradient_that_the_rule_sees():
 
 
 def test_the_folder_is_made_and_keeps_the_flags(tmp_path):
-  workdir = take(tmp_path / "a" / "b", learning_rate=0.25)
-  record = json.loads((workdir / "flags.json").read_text())
+  path = take(tmp_path / "a" / "b", learning_rate=0.25)
+  record = json.loads((path / "flags.json").read_text())
   assert record["experiment"] == "simclr" and record["learning_rate"] == 0.25
 
 
@@ -124,8 +128,36 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
     take(tmp_path / "file" / "run")
 
 
+def test_the_address_of_a_bucket_is_refused_with_the_way_out():
+  with pytest.raises(ValueError, match=r"--workdir=gs://bucket/run is an address.* mount it"):
+    take("gs://bucket/run")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog, number):
+  def refuse(*_):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(fcntl, "flock", refuse)
+  with caplog.at_level(logging.WARNING):
+    take(tmp_path)
+  assert f"--workdir={tmp_path} has no locks ({os.strerror(number)})" in caplog.text
+
+
+def test_a_file_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path, monkeypatch):
+  launch.write_whole(tmp_path / "file", "before")
+
+  def fill(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(launch.Path, "write_text", fill)
+  with pytest.raises(OSError, match=r"file cannot be written \(No space left on device\)"):
+    launch.write_whole(tmp_path / "file", "after")
+  assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
 def test_a_second_run_in_a_folder_is_refused_and_nothing_is_lost(tmp_path):
-  with launch.open_workdir(settings(tmp_path), "unused", "simclr"):
+  with open_workdir(settings(tmp_path), "unused", "simclr"):
     before = (tmp_path / "flags.json").read_text()
     with pytest.raises(ValueError, match=f"--workdir={tmp_path} is in use by another run"):
       take(tmp_path, learning_rate=0.5)
@@ -135,9 +167,9 @@ def test_a_second_run_in_a_folder_is_refused_and_nothing_is_lost(tmp_path):
 
 def test_a_run_that_dies_frees_its_folder(tmp_path):
   code = (
-    "import os, sys; from repjax.train import launch;"
+    "import os, sys; from repjax.train import launch, workdir;"
     "s = launch.Settings({'workdir': sys.argv[1], 'override_flags': False});"
-    "c = launch.open_workdir(s, '', 'simclr'); c.__enter__(); print('held', flush=True);"
+    "c = workdir.open_workdir(s, '', 'simclr'); c.__enter__(); print('held', flush=True);"
     "sys.stdin.read()"
   )
   held = subprocess.Popen(
@@ -153,21 +185,32 @@ def test_a_run_that_dies_frees_its_folder(tmp_path):
   take(tmp_path)
 
 
-def test_sigterm_before_or_after_training_leaves_with_0_too():
-  code = (
+@pytest.mark.parametrize("code", [0, 143])
+def test_sigterm_before_or_after_training_leaves_with_the_code_asked_for(code):
+  program = (
     "import time; from repjax.train import launch;"
     "launch.run_app(lambda settings: (print('in', flush=True), time.sleep(60)))"
   )
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-  with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+  command = [sys.executable, "-c", program, f"--sigterm_exit_code={code}"]
+  with subprocess.Popen(command, **pipes) as process:
     try:
       assert process.stdout.readline() == b"in\n"
       process.terminate()
       _, err = process.communicate(timeout=30)
     finally:
       process.kill()
-  assert process.returncode == 0
+  assert process.returncode == code
   assert b"the same command goes on" in err
+
+
+def test_a_sigterm_that_the_loop_has_saved_for_gives_the_code_asked_for():
+  program = (
+    "from repjax.train import launch;"
+    "launch.run_app(lambda settings: (_ for _ in ()).throw(SystemExit(0)))"
+  )
+  command = [sys.executable, "-c", program, "--sigterm_exit_code=75"]
+  assert subprocess.run(command, check=False).returncode == 75
 
 
 # --- going on -------------------------------------------------------------------------------------
