@@ -46,7 +46,7 @@ def main(settings: Settings) -> None:
   settings = Settings({**settings.values(), **saved, **given}, given)
 
   checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  step = _step(checkpoints, settings.checkpoint, workdir)
+  step = hosts.by_lead(lambda: _step(checkpoints, settings.checkpoint, workdir))
   launch.use_compile_cache(settings)
   statistics = json.loads((workdir / "statistics.json").read_text())
   ready = prepare(method, settings, statistics=statistics)

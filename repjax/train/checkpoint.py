@@ -17,7 +17,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from repjax.train.hosts import everywhere
+from repjax.train.hosts import everywhere, share
 
 Tree = Any
 
@@ -158,7 +158,8 @@ class Checkpoints:
     Raises:
       ValueError: if there are checkpoints and none can be used.
     """
-    steps = self.steps() if step is None else [step]
+    # The lead's list: another host may not see the latest yet.
+    steps = share(self.steps()) if step is None else [step]
     skipped = []
     for candidate in reversed(steps):
       path = self.directory / str(candidate)

@@ -35,11 +35,12 @@ flags.DEFINE_integer(
   "heartbeat_seconds", 100, "A process silent for so long counts as dead.", lower_bound=1
 )
 
-# What `jax.distributed.initialize` reads in a step of Slurm, and the number of the step's tasks.
+# What `jax.distributed.initialize` reads in a step of Slurm, and the step's number and tasks.
 _SLURM = {
   "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID",
-  "SLURM_STEP_NUM_TASKS",
+  "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS",
 }  # fmt: skip
+_INTERACTIVE_STEP = 0xFFFFFFFA  # slurm.h; the numbers above are those of other shells and scripts
 _KUBERNETES = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
 _GKE_TPU = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"}
 _A_DAY = 24 * 60 * 60
@@ -62,8 +63,9 @@ def cluster(environment: Mapping[str, str], platforms: str | None) -> dict[str, 
       the others.
   """
   if environment.keys() >= _SLURM:
-    # The step's own number: a shell that salloc opens has the allocation's in SLURM_NTASKS.
-    tasks = int(environment["SLURM_STEP_NUM_TASKS"])
+    # A shell that salloc opens has the numbers of the whole allocation, and is alone.
+    shell = int(environment["SLURM_STEP_ID"]) >= _INTERACTIVE_STEP
+    tasks = 1 if shell else int(environment["SLURM_STEP_NUM_TASKS"])
     return {"cluster_detection_method": "slurm", "num_processes": tasks} if tasks > 1 else None
   if "tpu" in (platforms or "").split(","):
     told = environment.keys() & _GKE_TPU or "TPU_SKIP_MDS_QUERY" not in environment

@@ -6,7 +6,7 @@ from repjax.train import hosts, make_mesh
 
 SLURM = {
   "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "4",
-  "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4",
+  "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0",
 }  # fmt: skip
 KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}
 TPU = "tpu,cpu"  # what JAX makes of jax_platforms where it finds chips
@@ -19,7 +19,8 @@ TPU = "tpu,cpu"  # what JAX makes of jax_platforms where it finds chips
     ("a laptop with a GPU", {}, "cuda,cpu"),
     ("a Slurm allocation outside of a step", {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, None),
     ("a step of one task", SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
-    ("a shell of salloc for four tasks", SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+    ("a shell of salloc for four tasks", SLURM | {"SLURM_STEP_ID": str(0xFFFFFFFA)}, None),
+    ("one task of an allocation of four", SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),
     ("a pod that belongs to no indexed Job", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
     ("chips that were kept from asking for others", {"TPU_SKIP_MDS_QUERY": "1"}, TPU),
     ("a TPU VM held to its CPU", {"TPU_WORKER_HOSTNAMES": "a,b"}, "cpu"),
