@@ -105,7 +105,7 @@ class Case(NamedTuple):
   compile_mode: str
   classes: int = 1000
   projector: tuple[int, int] = (2048, 128)
-  temperature: float = 0.1
+  temperature: float = 0.5
   ratio: float = 0.6
   min_area: float = 0.2
   strength: float = 1.0

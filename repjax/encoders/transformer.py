@@ -69,7 +69,7 @@ class Attention(nn.Module):
   Attributes:
     heads: number of heads; divides the width.
     dtype: of the computation.
-    implementation: of `jax.nn.dot_product_attention`; ``auto`` is cuDNN where it can be, for
+    implementation: ``xla`` (`attend`), ``cudnn``, or ``auto``: cuDNN where it can be, for
       attention of a sequence to itself.
   """
 
@@ -107,12 +107,58 @@ class Attention(nn.Module):
     query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
     key = split(dense(dim, self.dtype, "key")(x))
     value = split(dense(dim, self.dtype, "value")(x))
-    y = jax.nn.dot_product_attention(query, key, value, implementation=implementation, **lengths)
+    if implementation == "cudnn":
+      y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **lengths)
+    else:
+      y = attend(query, key, value)
     return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
 
 
 def _even(x: jax.Array) -> jax.Array:
   return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0)))
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+  """Softmax attention in plain products, for XLA to fuse.
+
+  The backward pass reads the weights, in the dtype of the inputs, and nothing else of their size;
+  that of `jax.nn.dot_product_attention` without cuDNN also reads float32 exponentials, and
+  multiplies float32 gradients of the scores. Either can be differentiated forwards.
+
+  Args:
+    query: ``[batch, queries, heads, head_dim]``.
+    key: ``[batch, keys, heads, head_dim]``.
+    value: same shape as ``key``.
+
+  Returns:
+    Same shape as ``query``.
+  """
+  scale = query.shape[-1] ** -0.5
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key)
+  return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+@jax.custom_jvp
+def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
+  dtype = jnp.promote_types(query.dtype, jnp.float32)
+  scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
+  return jax.nn.softmax(scores).astype(query.dtype)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+  (query, key), (d_query, d_key) = primals, tangents
+  weights = _weights(query, key)
+  product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
+  # Products give what they take, so that gradients of scores, too, are multiplied as such.
+  return weights, _softmax_change(weights, product(d_query, key) + product(query, d_key))
+
+
+@jax.checkpoint  # keeps the weights as they are, not as they are computed with
+def _softmax_change(weights, change):
+  dtype = jnp.promote_types(weights.dtype, jnp.float32)
+  wide, change = weights.astype(dtype), change.astype(dtype)
+  return (wide * (change - jnp.sum(wide * change, -1, keepdims=True))).astype(weights.dtype)
 
 
 class FeedForward(nn.Module):
