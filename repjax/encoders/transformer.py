@@ -1,11 +1,13 @@
 """Parts of a pre-norm transformer: attention, feed-forward layer, block, attention pooling."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.arrays import platform, split_batch
@@ -33,6 +35,9 @@ def dense(features: int, dtype: DTypeLike, name: str) -> Callable[[jax.Array], j
 def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
   """Layer norm with the epsilon that vision transformers share, 1e-6.
 
+  Its backward pass starts from the input again. Otherwise XLA keeps float32 arrays of the input's
+  size for it and reads them back, which costs a GPU more than the work (benchmarks/NOTES.md).
+
   Args:
     dtype: of the computation.
     name: of the layer among its module's parameters.
@@ -40,7 +45,24 @@ def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
   Returns:
     The layer.
   """
-  return nn.LayerNorm(1e-6, dtype=dtype, name=name)
+  return nn.remat(nn.LayerNorm)(1e-6, dtype=dtype, name=name)
+
+
+@jax.checkpoint
+def gelu(x: jax.Array) -> jax.Array:
+  """Exact GELU, whose backward pass starts from the input again.
+
+  By the error function, not its complement as in `jax.nn.gelu`, which takes twice the instructions
+  and differs by less than float32's rounding of 1.
+
+  Args:
+    x: any shape, floating.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  y = x.astype(jnp.float32)
+  return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -49,7 +71,8 @@ class Attention(nn.Module):
   Attributes:
     heads: number of heads; divides the width.
     dtype: of the computation.
-    implementation: of `jax.nn.dot_product_attention`; ``auto`` is cuDNN where it can be.
+    implementation: ``xla`` (`attend`), ``cudnn``, or ``auto``: cuDNN where it can be, for
+      attention of a sequence to itself.
   """
 
   heads: int
@@ -67,19 +90,77 @@ class Attention(nn.Module):
     Returns:
       ``[batch, queries, dim]``.
     """
-    dim = x.shape[-1]
+    batch, tokens, dim = x.shape
     head_dim = dim // self.heads
-    split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
-    query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
-    key = split(dense(dim, self.dtype, "key")(x))
-    value = split(dense(dim, self.dtype, "value")(x))
     implementation = self.implementation
     if implementation == "auto":
       # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
       fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      implementation = "cudnn" if fused and platform() == "gpu" else "xla"
-    y = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
-    return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))
+      fused = fused and queries is None and platform() == "gpu"
+      implementation = "cudnn" if fused else "xla"
+    count = tokens if queries is None else queries.shape[1]
+    lengths = {}
+    if implementation == "cudnn" and (tokens % 2 or count % 2):
+      # With cuDNN's kernel JAX, up to 0.11, trains even lengths alone; 196 patches and a class
+      # token are odd. Padded here, the copy is part of the norm before and of the sum after.
+      x, queries = _even(x), None if queries is None else _even(queries)
+      lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
+    split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
+    query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
+    key = split(dense(dim, self.dtype, "key")(x))
+    value = split(dense(dim, self.dtype, "value")(x))
+    if implementation == "cudnn":
+      y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **lengths)
+    else:
+      y = attend(query, key, value)
+    return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
+
+
+def _even(x: jax.Array) -> jax.Array:
+  return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0)))
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+  """Softmax attention in plain products, for XLA to fuse.
+
+  The backward pass reads the weights, in the dtype of the inputs, and nothing else of their size;
+  that of `jax.nn.dot_product_attention` without cuDNN also reads float32 exponentials, and
+  multiplies float32 gradients of the scores. Either can be differentiated forwards.
+
+  Args:
+    query: ``[batch, queries, heads, head_dim]``.
+    key: ``[batch, keys, heads, head_dim]``.
+    value: same shape as ``key``.
+
+  Returns:
+    Same shape as ``query``.
+  """
+  scale = query.shape[-1] ** -0.5
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key)
+  return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+@jax.custom_jvp
+def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
+  dtype = jnp.promote_types(query.dtype, jnp.float32)
+  scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
+  return jax.nn.softmax(scores).astype(query.dtype)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+  (query, key), (d_query, d_key) = primals, tangents
+  weights = _weights(query, key)
+  product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
+  # Products give what they take, so that gradients of scores, too, are multiplied as such.
+  return weights, _softmax_change(weights, product(d_query, key) + product(query, d_key))
+
+
+@jax.checkpoint  # keeps the weights as they are, not as they are computed with
+def _softmax_change(weights, change):
+  dtype = jnp.promote_types(weights.dtype, jnp.float32)
+  wide, change = weights.astype(dtype), change.astype(dtype)
+  return (wide * (change - jnp.sum(wide * change, -1, keepdims=True))).astype(weights.dtype)
 
 
 class FeedForward(nn.Module):
@@ -96,7 +177,7 @@ class FeedForward(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[..., dim]`` to ``[..., dim]``."""
-    y = nn.gelu(dense(self.hidden, self.dtype, "up")(x), approximate=False)
+    y = gelu(dense(self.hidden, self.dtype, "up")(x))
     return dense(x.shape[-1], self.dtype, "down")(y)
 
 

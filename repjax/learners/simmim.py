@@ -56,7 +56,7 @@ def simmim(
     mask = masks(jax.random.split(k_mask, len(image)), image)
     params, rest = init_module(encoder, k_encoder, image, mask=mask)
     features = encoder.apply({"params": params, **rest}, image)
-    head = _head(image, patch_size).init(k_head, features.tokens)["params"]
+    head = _head(image, patch_size, features.tokens).init(k_head, features.tokens)["params"]
     return {"encoder": params, "head": head}, rest
 
   def loss(params, extra, batch, key):
@@ -67,7 +67,8 @@ def simmim(
     image = normalize(jax.vmap(augment)(k_augment, image))
     mask = masks(k_mask, image)
     features, extra = apply_module(encoder, params["encoder"], extra, image, mask=mask, train=True)
-    prediction = _head(image, patch_size).apply({"params": params["head"]}, features.tokens)
+    head = _head(image, patch_size, features.tokens)
+    prediction = head.apply({"params": params["head"]}, features.tokens)
     target = patchify(image, patch_size)
     return jnp.mean(masked_pixels(prediction, target, mask)), (extra, {})
 
@@ -108,7 +109,8 @@ def reconstruct(
     The images.
   """
   features, _ = apply_module(encoder, params["encoder"], extra, image, mask=mask)
-  pixels = _head(image, patch_size).apply({"params": params["head"]}, features.tokens)
+  head = _head(image, patch_size, features.tokens)
+  pixels = head.apply({"params": params["head"]}, features.tokens)
   truth, hidden = patchify(image, patch_size), mask[..., None]
   fold = lambda patches: unpatchify(patches, image.shape[1:], patch_size)
   return Reconstruction(
@@ -116,5 +118,6 @@ def reconstruct(
   )
 
 
-def _head(image: jax.Array, patch_size: int) -> nn.Dense:
-  return nn.Dense(patch_size**2 * image.shape[-1])
+def _head(image: jax.Array, patch_size: int, tokens: jax.Array) -> nn.Dense:
+  # In the encoder's dtype: it is as large as one of an attention's products.
+  return nn.Dense(patch_size**2 * image.shape[-1], dtype=tokens.dtype)

@@ -1,0 +1,157 @@
+"""What encoders keep for the backward pass, and in which precision they multiply."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import erf
+
+from repjax.augment import crop_flip, simclr_augment
+from repjax.encoders import MLP, ViT, resnet
+from repjax.encoders.transformer import Attention, Block, FeedForward, attend, gelu
+from repjax.learners import simclr, simmim, supervised
+
+BFLOAT16 = jnp.bfloat16
+X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 16)), jnp.float32)
+
+
+def kept(module, x, **kwargs):
+  """Arrays of activations that the backward pass of a module reads: what `jax.vjp` closes over."""
+  variables = jax.eval_shape(lambda: module.init(jax.random.key(0), x, **kwargs))
+  pullback = jax.eval_shape(lambda v, x: jax.vjp(module.apply, v, x)[1], variables, x)
+  parameters = {leaf.shape for leaf in jax.tree.leaves(variables)}
+  return [leaf for leaf in jax.tree.leaves(pullback) if leaf.shape not in parameters]
+
+
+def test_gelu_and_its_gradients_equal_the_definition_in_float64():
+  x = np.linspace(-9, 9, 2001)
+  with jax.enable_x64(True):
+    definition = lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2)))
+    value, slope = (jax.vmap(f)(x) for f in (definition, jax.grad(definition)))
+    curve = jax.vmap(jax.grad(jax.grad(definition)))(x)
+  x = x.astype(np.float32)
+  np.testing.assert_allclose(gelu(x), value, atol=1e-6)
+  np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), slope, atol=1e-6)
+  np.testing.assert_allclose(jax.vmap(jax.grad(jax.grad(gelu)))(x), curve, atol=1e-5)
+  np.testing.assert_allclose(jax.jvp(gelu, (x,), (np.ones_like(x),))[1], slope, atol=1e-6)
+
+
+def test_attention_and_its_gradients_equal_the_definition_in_float64():
+  rng = np.random.default_rng(0)
+  query, key, value, weight = rng.normal(size=(4, 2, 5, 3, 8))
+  weigh = lambda x: jnp.sum(jnp.asarray(weight, x.dtype) * x)
+
+  def definition(query, key, value):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8)
+    shares = jnp.exp(scores) / jnp.sum(jnp.exp(scores), -1, keepdims=True)
+    return weigh(jnp.einsum("bhqk,bkhd->bqhd", shares, value))
+
+  with jax.enable_x64(True):
+    expected = jax.value_and_grad(definition, (0, 1, 2))(query, key, value)
+    expected = jax.tree.map(np.asarray, expected)
+  arrays = [x.astype(np.float32) for x in (query, key, value)]
+  loss = lambda *args: weigh(attend(*args))
+  close = lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5)
+  jax.tree.map(close, jax.value_and_grad(loss, (0, 1, 2))(*arrays), expected)
+  direction = [x[::-1] for x in arrays]
+  slope = jax.jvp(loss, arrays, direction)[1]
+  close(slope, sum(np.sum(g * d) for g, d in zip(expected[1], direction, strict=True)))
+
+
+def test_a_feed_forward_layer_keeps_its_input_and_what_its_two_products_read_and_give():
+  widths = sorted(leaf.shape[-1] for leaf in kept(FeedForward(32), X) if leaf.ndim > 1)
+  assert widths == [16, 32, 32]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_bfloat16_vit_keeps_no_float32_activations_and_attention_weights_once(scan):
+  leaves = kept(ViT(4, 16, 2, 2, dtype=BFLOAT16, scan=scan), jnp.zeros((2, 12, 8, 3), BFLOAT16))
+  assert {leaf.dtype for leaf in leaves} == {jnp.dtype(BFLOAT16)}, leaves
+  assert sum(leaf.size for leaf in leaves if leaf.shape[-2:] == (6, 6)) == 2 * (2 * 2 * 6 * 6)
+
+
+def test_a_scanned_vit_keeps_no_more_than_an_unrolled_one():
+  image = jnp.zeros((2, 12, 8, 3))
+  sizes = [
+    sum(leaf.size for leaf in kept(ViT(4, 16, 4, 2, scan=scan), image)) for scan in (False, True)
+  ]
+  assert sizes[1] <= sizes[0], sizes
+
+
+@pytest.mark.parametrize("tokens", [4, 5])
+def test_cudnn_is_given_even_lengths_and_answers_as_xla(monkeypatch, tokens):
+  seen = []
+
+  def stand_in(query, key, value, *, implementation, key_value_seq_lengths=None):
+    seen.append((implementation, query.shape[1] % 2, key.shape[1] % 2))
+    mask = None
+    if key_value_seq_lengths is not None:
+      mask = (jnp.arange(key.shape[1])[None] < key_value_seq_lengths[:, None])[:, None, None]
+    return original(query, key, value, mask=mask, implementation="xla")
+
+  original = jax.nn.dot_product_attention
+  monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
+  for queries in (None, X[:, :1]):
+    x = X[:, :tokens]
+    fused = Attention(2, implementation="cudnn")
+    variables = fused.init(jax.random.key(0), x, queries)
+    loss = lambda module, v, x: jnp.sum(jnp.sin(module.apply(v, x, queries)))
+    results = [
+      jax.value_and_grad(functools.partial(loss, module), (0, 1))(variables, x)
+      for module in (fused, Attention(2, implementation="xla"))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), *results)
+  assert set(seen) == {("cudnn", 0, 0)}
+
+
+def products(jaxpr):
+  """``(operand dtypes, name stack)`` of every product and convolution, inner programs too."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+      yield {x.aval.dtype for x in eqn.invars[:2]}, str(eqn.source_info.name_stack)
+    for value in eqn.params.values():
+      for item in value if isinstance(value, tuple | list) else (value,):
+        item = getattr(item, "jaxpr", item)
+        if hasattr(item, "eqns"):
+          yield from products(item)
+
+
+VIT = functools.partial(ViT, 8, 16, 2, 2, dtype=BFLOAT16, positions="learned")
+OBJECTIVES = {
+  "vit": lambda: supervised(VIT(pool="attention"), 10, crop_flip(16)),
+  "vit scan remat": lambda: supervised(VIT(scan=True, remat=True), 10, crop_flip(16)),
+  "vit conv": lambda: supervised(VIT(stem="conv"), 10, crop_flip(16)),
+  "simmim": lambda: simmim(VIT(), crop_flip(16), patch_size=8),
+  "simclr resnet": lambda: simclr(
+    resnet("resnet18", width=4, dtype=BFLOAT16),
+    MLP((8, 4), norm="batch", dtype=BFLOAT16),
+    simclr_augment(16),
+  ),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_products_of_a_bfloat16_step_take_bfloat16(name):
+  objective = OBJECTIVES[name]()
+  batch = {"image": jnp.zeros((2, 16, 16, 3), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
+  params, extra = jax.eval_shape(objective.init, jax.random.key(0), batch)
+  step = jax.make_jaxpr(jax.grad(objective.loss, has_aux=True))
+  found = list(products(step(params, extra, batch, jax.random.key(0)).jaxpr))
+  # In float32 stay augmentation, a classifier's logits and the contrast of two views.
+  float32 = [stack for dtypes, stack in found if dtypes != {jnp.dtype(BFLOAT16)}]
+  inside = [s for s in float32 if any(part in s for part in ("ViT", "ResNet", "MLP"))]
+  assert not inside, inside
+  allowed = {"simmim": 0, "simclr resnet": 3}.get(name, 3)
+  assert len([s for s in float32 if "vmap" not in s]) == allowed, float32
+  assert len(found) > len(float32) + 10
+
+
+def test_a_block_computes_what_its_definition_says_in_either_dtype():
+  block = Block(2, 32)
+  variables = block.init(jax.random.key(0), X)
+  low = Block(2, 32, dtype=BFLOAT16)
+  loss = lambda module, x: jnp.sum(jnp.sin(module.apply(variables, x).astype(jnp.float32)))
+  a, b = (jax.grad(functools.partial(loss, m))(X) for m in (block, low))
+  np.testing.assert_allclose(a, b, atol=0.05)
