@@ -50,7 +50,7 @@ def _key(given):
 
 
 def _draw(points, path):
-  figure, axes = pyplot.subplots(2, len(SERIES), figsize=(14, 6), sharex="col")
+  figure, axes = pyplot.subplots(2, len(SERIES), figsize=(14, 6), sharex="col", sharey="row")
   for column, (name, series) in zip(axes.T, SERIES.items(), strict=True):
     x = [value for value, _ in series]
     plans = [points[_key(given)] for _, given in series]
