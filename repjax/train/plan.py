@@ -243,8 +243,8 @@ def hint(plan: Plan) -> str:
     extra = program.products * plan.devices / plan.model_flops
     if extra > 1.2:
       return (
-        f"each chip does {extra:.2f} times its part of the model's arithmetic: without --remat, or "
-        f"less of an axis over which work is repeated rather than split"
+        f"each chip does {extra:.2f} times its part of the model's arithmetic: without --remat, if "
+        f"activations fit, or less of an axis over which work is repeated rather than split"
       )
     return "compute binds, as it should: a larger batch changes little"
   if binds == MEMORY:

@@ -25,6 +25,7 @@ _FREE_CALLS = (
   "AllocateBuffer", "AsyncCollectiveDone", "AsyncCollectiveStart", "ConcatBitcast",
   "PrepareAsyncCallDone", "PrepareAsyncCallStart", "SliceId",
 )  # fmt: skip
+_PLAIN_CALLS = ("ZeroCrop",)  # a TPU's, without arithmetic
 _WHOLE = ("convolution", "custom-call", "dot", "reduce-window", "scatter", "sort")
 _SLICES = ("dynamic-slice", "slice", "gather")  # read as much as they give
 
@@ -237,7 +238,7 @@ def count(module: Module, *, size: int, main: Callable[[int], bool]) -> Cost:
       return Cost()
     traffic = sum(map(nbytes, operands)) + nbytes(instruction)
     products = _library_product(instruction, operands)
-    opaque = frozenset() if products else frozenset({target})
+    opaque = frozenset() if products or target in _PLAIN_CALLS else frozenset({target})
     return Cost(products, traffic, opaque=opaque)
 
   return whole(module.entry)
