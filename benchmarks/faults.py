@@ -14,6 +14,7 @@ Children are forked from this process, which has imported everything and touched
 a trial takes about a second on two CPU cores. The exit code is 1 if any trial went wrong.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -160,11 +161,9 @@ def start(work, workdir, count, *arguments, log=None):
 
 def end(children):
   for child in children:
-    try:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
       os.kill(child, signal.SIGKILL)
       os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-      continue
 
 
 # --- trials ---------------------------------------------------------------------------------------
@@ -222,9 +221,10 @@ def kept(workdir):
   return [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
 
 
-def ended(child, since):
+def ended(child, since, meanwhile=lambda: None):
   """Seconds until a process ends with an error by itself."""
   while time.monotonic() < since + PATIENCE:
+    meanwhile()
     done, status = os.waitpid(child, os.WNOHANG)
     if done:
       if status == 0:
@@ -253,33 +253,35 @@ def fill_disk(folder):
   if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
     print("| disk full | not run: no small disk can be mounted here |")
     return True
+  log, ballast, children = folder / "disk.log", disk / "ballast", []
   try:
-    children, ear = start(broken, disk / "run", 1, log=folder / "disk.log")
+    children, ear = start(broken, disk / "run", 1, log=log)
     hear(ear, "found")
     hear(ear, "trains")
     while not kept(disk / "run"):
       time.sleep(0.01)
-    ballast = disk / "ballast"
-    try:
-      with ballast.open("wb") as file:
-        while True:
-          file.write(bytes(4096))
-    except OSError:
-      pass
-    ended(children[0], time.monotonic())
-    said = (folder / "disk.log").read_text()
     ear.close()
+    with ballast.open("wb", buffering=0) as file:
+      # Again and again, for the run deletes checkpoints that it no longer keeps.
+      ended(children[0], time.monotonic(), lambda: fill(file))
     ballast.unlink()
-    children, ear = start(broken, disk / "run", 1, log=folder / "disk.log")
+    children, ear = start(broken, disk / "run", 1, log=log)
     step, mark = hear(ear, "found")
     hear(ear, "trains")
     end(children)
     ear.close()
     equal = compare(folder / "disk_again", {step: mark}, 1)
     print(f"| disk full | 1 | 1 | {int(step > 0)} | {equal} of 1 | |", flush=True)
-    return equal == 1 and step > 0 and "cannot be written" in said
+    return equal == 1 and step > 0 and "cannot be written" in log.read_text()
   finally:
+    end(children)
     subprocess.run(["umount", disk], check=True)
+
+
+def fill(file):
+  with contextlib.suppress(OSError):
+    while True:
+      file.write(bytes(4096))
 
 
 def main(_):

@@ -9,7 +9,9 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -126,15 +128,17 @@ def initialize(
     )
   elif (where := cluster(os.environ, jax.config.jax_platforms)) is None:
     return
-  # JAX's own notice of preemption would take SIGTERM from Python, and Orbax tells it the steps of
-  # saves long past; `Company` carries the notice instead.
-  jax.config.update("jax_enable_preemption_service", False)
+  handler = signal.getsignal(signal.SIGTERM)
   jax.distributed.initialize(
     **where,
     heartbeat_timeout_seconds=heartbeat_seconds,
     # At the end all wait for the lead, which may evaluate for hours; the dead do not count.
     shutdown_timeout_seconds=_A_DAY,
   )
+  # JAX has taken SIGTERM for a notice of its own, which Orbax asks for with steps long past;
+  # `Company` carries the notice instead.
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, handler)
   jax.process_count()  # devices are counted now, while all processes are here
 
 

@@ -26,6 +26,13 @@ PATIENCE = 240  # seconds after which a process counts as hanging
 SOON = 5  # heartbeat_seconds where a process is to be found dead
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_compile():
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 def start(count, devices, command, **options):
   """Starts processes of one run; gives exit code and output of each."""
   with socket.socket() as free:
