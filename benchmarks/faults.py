@@ -180,6 +180,11 @@ def hear(ear, word):
   return numbers
 
 
+def told(log):
+  """The end of what a run printed, for an error that should not have been."""
+  return "".join(log.read_text().splitlines(keepends=True)[-12:])
+
+
 def break_runs(title, folder, trials, count, fault):
   """Breaks one run so many times; gives a row of the table."""
   draw = random.Random(f"{FLAGS.draws} {title}")
@@ -203,6 +208,8 @@ def break_runs(title, folder, trials, count, fault):
       end([chosen])
       saves += any((workdir / "checkpoints").glob("*tmp*"))
       latest = max(kept(workdir), default=0)
+    except RuntimeError as error:
+      raise RuntimeError(f"{error}; it printed\n{told(workdir.with_suffix('.log'))}") from None
     finally:
       end(children)
       ear.close()

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from repjax.train.hosts import everywhere, share
+from repjax.train.hosts import everywhere, is_lead, share
 
 Tree = Any
 
@@ -67,9 +68,12 @@ class Checkpoints:
       enable_async_checkpointing=True,
       read_only=read_only,
       create=not read_only,
-      # What a save that was cut off has left would fill the disk.
-      cleanup_tmp_directories=not read_only,
     )
+    if not read_only and is_lead():
+      # What a save that was cut off has left would fill the disk. Orbax's own tidying goes on in the
+      # background, where it may meet with a later save.
+      for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(path)
     self._manager = ocp.CheckpointManager(self.directory, options=options)
     self._reader = ocp.Checkpointer(
       ocp.CompositeCheckpointHandler(
@@ -193,7 +197,7 @@ class Checkpoints:
   def _set_aside(self, paths):
     if self._read_only or not paths:
       return
-    if jax.process_index() == 0:
+    if is_lead():
       for path in paths:
         names = (path.with_name(f"{path.name}.damaged{n or ''}") for n in itertools.count())
         aside = path.rename(next(name for name in names if not name.exists()))
