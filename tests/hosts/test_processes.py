@@ -20,6 +20,8 @@ import worker
 from experiments import evaluate as evaluate_again
 from repjax.train import launch, make_mesh
 
+pytestmark = pytest.mark.thorough  # a minute and more of starting processes
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKER = [str(pathlib.Path(worker.__file__))]
 PATIENCE = 240  # seconds after which a process counts as hanging
