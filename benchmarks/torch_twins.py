@@ -6,7 +6,6 @@ One class a method: its ``forward(image, label, mask)`` is the loss of views tha
 
 import functools
 import re
-import time
 
 import numpy as np
 import timm
@@ -19,7 +18,7 @@ def make_encoder(case):
   """timm's net of the shape of ours, without a head.
 
   Args:
-    case: the row that is measured, a `Case` of `train_step.py`.
+    case: the row that is measured, a `Case` of `our_side.py`.
 
   Returns:
     The module; ``forward_features`` gives tokens or a map.
@@ -193,13 +192,14 @@ def _leaves(layers):
   return found
 
 
-def torch_side(case, batch, params):
+def torch_side(case, batch, params, rival):
   """Builds the rival's step.
 
   Args:
-    case: the row that is measured, a `Case` of `train_step.py`.
+    case: the row that is measured, a `Case` of `our_side.py`.
     batch: ``{"image": uint8 [b, h, w, 3], "label": int32 [b]}``, NumPy.
     params: the weights to begin with, those of our objective, NumPy.
+    rival: ``compile``, ``max-autotune`` (a mode of `torch.compile`), or ``eager``.
 
   Returns:
     ``run(augmented, steps, masks)``, which returns the losses once all work is done; the number of
@@ -242,7 +242,8 @@ def torch_side(case, batch, params):
     mask = torch.zeros(len(image), patches, dtype=torch.bool, device=device)
     return mask.scatter(1, scores.topk(hidden).indices, True)
 
-  compiled = functools.partial(torch.compile, mode=case.compile_mode, disable=not case.compile)
+  mode = {"compile": "default", "eager": None}.get(rival, rival)
+  compiled = functools.partial(torch.compile, mode=mode, disable=rival == "eager")
   views, forward = compiled(torch.no_grad(views)), compiled(twin)
 
   def step(augmented, mask):
@@ -254,17 +255,19 @@ def torch_side(case, batch, params):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.detach()
+    return loss.detach().clone()  # a graph that is replayed writes to the same place
 
   def run(augmented, steps, masks=None):
     given = [None] * steps if masks is None else [torch.from_numpy(m).to(device) for m in masks]
     losses = [step(augmented, mask) for mask in given]
+    if device == "cuda":
+      torch.cuda.synchronize()  # a loss is there before its step is done
     return [float(loss) for loss in losses]
 
   return run, sum(v.numel() for v in twin.parameters()), sum(v.numel() for v in kernels)
 
 
-def matmul_peak(device, dtype, sizes, repeats):
+def matmul_peak(device, dtype, sizes, repeats, clock):
   """The best rate of a square product under PyTorch, in FLOP/s.
 
   Args:
@@ -272,6 +275,7 @@ def matmul_peak(device, dtype, sizes, repeats):
     dtype: its name.
     sizes: sides to try.
     repeats: products timed at a time.
+    clock: ``() -> seconds``.
   """
   device = {"gpu": "cuda"}.get(device, device)
   best = 0.0
@@ -279,9 +283,9 @@ def matmul_peak(device, dtype, sizes, repeats):
     x = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
     out = torch.empty_like(x)
     for _ in range(6):
-      start = time.perf_counter()
+      start = clock()
       for _ in range(repeats):
         torch.mm(x, x, out=out)
       float(out[0, 0])  # waits
-      best = max(best, 2 * size**3 * repeats / (time.perf_counter() - start))
+      best = max(best, 2 * size**3 * repeats / (clock() - start))
   return best

@@ -5,11 +5,11 @@
   python benchmarks/train_step.py --json=step.json       # a GPU: bfloat16, ViT-B and L, ResNet-50
   python benchmarks/train_step.py --models=vit_b16 --methods=simclr,simmim --torch=false
 
-Ours is a learner's update under `jax.jit` with its state donated, as launchers run it. The rival is
-timm's net of the same shape with `torch.compile`, autocast where the dtype is bfloat16, channels
-last for a ResNet, and fused AdamW. Both augment on the device, inside of the step, from the same
-distributions: crop and flip, for SimCLR also colour jitter, grey and blur. Data does not move: one
-batch of bytes lies on the device.
+Ours is the step that launchers run (`repjax.train.step`), its state donated. The rival is timm's
+net of the same shape with `torch.compile`, autocast where the dtype is bfloat16, channels last for
+a ResNet, and fused AdamW; --torch=compile,eager adds one without compilation. Both augment on the
+device, as part of the step, from the same distributions: crop and flip, for SimCLR also colour
+jitter, grey and blur. Data does not move: one batch of bytes lies on the device.
 
 That the two do equal work is checked in every run and stops it if not: parameters are as many, and
 so are those that decay; from the same weights, three unaugmented steps give the same losses; and
@@ -18,11 +18,11 @@ norm, theirs does not.
 
 Terms. MFU: the step's matmul FLOPs, counted in the traced program without augmentation (forward
 times 3 less the first layer's input gradient; recomputation does not count) over the best rate that
-a square product of this dtype reaches here, in this process, under JAX or PyTorch. Floor: the
-larger of FLOPs over that rate and bytes over the measured bandwidth; the bytes are the compiled
-program's operands and results, which caches may save and which leave out what loops repeat.
-Augmentation: what the step is longer by than one without. Sides take turns, so that drift hits
-both; a ratio is the median over turns, with least and greatest.
+a square product of this dtype reaches here, in this process, under JAX or PyTorch. Floor: FLOPs
+over that rate, and the bytes of the compiled program's operands and results, some of which caches
+save, over the measured bandwidth; the larger binds. Augmentation: the share of a step that one
+without it saves. Sides take turns, so that drift hits both; a ratio is the median over turns, with
+least and greatest.
 
 Believe a ratio only on a quiet machine: PyTorch's threads spin, and lose far more than ours to
 another program (`NOTES.md`). If one core is free,
@@ -34,9 +34,9 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # PyTorch lives in the same process and takes the rest of a GPU's memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
@@ -45,14 +45,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from our_side import OBJECTIVES, Case, masks_of_steps, our_side
 
-from repjax.augment import crop_flip, normalize, random_mask, simclr_augment
-from repjax.encoders import MLP, resnet, vit
-from repjax.learners import by_gradient, simclr, simmim, supervised
-from repjax.learners.learner import example_keys
-from repjax.train.flops import count_flops, peak_flops
+from repjax.train.chips import CHIPS, measure_bandwidth
 from repjax.train.memory import keep_freed_memory
-from repjax.train.optimize import adamw, kernels
+from repjax.train.optimize import kernels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "What to run on; JAX's first choice.")
@@ -62,15 +59,13 @@ flags.DEFINE_integer("image_size", None, "Side of an image in pixels.", lower_bo
 flags.DEFINE_integer("batch_size", None, "Images in a step.", lower_bound=2)
 flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Of the computation.")
 flags.DEFINE_enum("pool", "mean", ["mean", "cls"], "How a ViT pools; cls adds a class token.")
-flags.DEFINE_bool("scan", False, "Compile one block of our ViT and loop.")
+flags.DEFINE_bool("scan", False, "Compile one block of our ViT and loop; needs --torch=false.")
 flags.DEFINE_bool("remat", False, "Recompute our ViT's blocks in the backward pass.")
 flags.DEFINE_integer("steps", None, "Steps timed in a turn.", lower_bound=1)
 flags.DEFINE_integer("turns", 5, "Turns that each side takes.", lower_bound=1)
 flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "cpu: this process's processor time.")
 flags.DEFINE_bool("plain", True, "Time steps without augmentation too.")
-flags.DEFINE_bool("torch", None, "Time PyTorch too; on CPU and GPU unless set to false.")
-flags.DEFINE_bool("compile", True, "Use torch.compile; if false, eager PyTorch.")
-flags.DEFINE_string("compile_mode", "default", "Of torch.compile, such as max-autotune.")
+flags.DEFINE_list("torch", ["compile"], "Rivals: compile, max-autotune, eager; false for none.")
 flags.DEFINE_bool("keep_memory", True, "Keep freed memory on a CPU, as the launchers do.")
 flags.DEFINE_string("json", None, "File to write the results to.")
 
@@ -89,143 +84,9 @@ DEFAULTS = {"cpu": Defaults({"vit_micro4": 64, "resnet18": 32}, 32, "float32", 3
 DEFAULTS |= {"gpu": LARGE, "tpu": LARGE}
 
 
-class Case(NamedTuple):
-  """One row that is measured; both sides are built from it."""
-
-  device: str
-  method: str
-  encoder: str
-  net: Any  # our module
-  dim: int
-  image_size: int
-  batch_size: int
-  dtype: str
-  pool: str
-  compile: bool
-  compile_mode: str
-  classes: int = 1000
-  projector: tuple[int, int] = (2048, 128)
-  temperature: float = 0.5
-  ratio: float = 0.6
-  min_area: float = 0.2
-  strength: float = 1.0
-  mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-  std: tuple[float, ...] = (0.229, 0.224, 0.225)
-  learning_rate: float = 1e-3
-  weight_decay: float = 0.05
-
-
-# --- our side -------------------------------------------------------------------------------------
-
-
-def supervised_objective(case, augmented):
-  """Cross entropy of 1,000 classes."""
-  augment = crop_flip(case.image_size, min_area=case.min_area) if augmented else unchanged
-  return supervised(case.net, case.classes, augment, normalize=normalizer(case))
-
-
-def simclr_objective(case, augmented):
-  """SimCLR with a projector of two layers; a batch of n is 2 n views."""
-  view = simclr_augment(case.image_size, strength=case.strength, min_area=case.min_area)
-  projector = MLP(case.projector, norm="batch", dtype=case.dtype)
-  return simclr(
-    case.net,
-    projector,
-    view if augmented else unchanged,
-    normalize=normalizer(case),
-    temperature=case.temperature,
-  )
-
-
-def simmim_objective(case, augmented):
-  """SimMIM, patches hidden one by one."""
-  augment = crop_flip(case.image_size, min_area=case.min_area) if augmented else unchanged
-  return simmim(
-    case.net,
-    augment,
-    patch_size=case.net.patch_size,
-    normalize=normalizer(case),
-    ratio=case.ratio,
-  )
-
-
-OBJECTIVES = {
-  "supervised": supervised_objective,
-  "simclr": simclr_objective,
-  "simmim": simmim_objective,
-}
-
-
-def unchanged(key, image):
-  """No augmentation."""
-  return image
-
-
-def normalizer(case):
-  """The last step before the encoder."""
-  return lambda image: normalize(image, case.mean, case.std)
-
-
-def step_key(step):
-  """What a step's draws come from."""
-  return jax.random.fold_in(jax.random.key(1), step)
-
-
-class Ours(NamedTuple):
-  """Our side: ``run(augmented, steps) -> losses``, and what the floor is made of."""
-
-  run: Callable[[bool, int], list[float]]
-  params: Any
-  flops: float
-  bytes: float
-  memory: int
-  compile_seconds: float
-
-
-def our_side(case, batch):
-  """Compiles the step with and without augmentation, around one state."""
-  optimizer = adamw(case.learning_rate, weight_decay=case.weight_decay)
-  learner = {
-    augmented: by_gradient(OBJECTIVES[case.method](case, augmented), optimizer)
-    for augmented in ((True, False) if FLAGS.plain or FLAGS.torch else (True,))
-  }
-  batch = jax.device_put(batch)
-  state = jax.jit(learner[True].init)(jax.random.key(0), jax.tree.map(lambda x: x[:2], batch))
-  params = jax.tree.map(np.asarray, state.params)
-
-  def compiled(augmented):
-    update = lambda state, batch, step: learner[augmented].update(state, batch, step_key(step))
-    return jax.jit(update, donate_argnums=0).lower(state, batch, np.int32(0)).compile()
-
-  start = time.perf_counter()
-  programs = {True: compiled(True)}
-  compile_seconds = time.perf_counter() - start
-  programs |= {augmented: compiled(augmented) for augmented in learner if not augmented}
-  memory = programs[True].memory_analysis()
-  step = 0
-
-  def run(augmented, steps):
-    nonlocal state, step
-    losses = []
-    for _ in range(steps):
-      state, metrics = programs[augmented](state, batch, np.int32(step))
-      losses.append(metrics["loss"])
-      step += 1
-    jax.block_until_ready(state)
-    return [float(loss) for loss in losses]
-
-  plain = by_gradient(OBJECTIVES[case.method](case, False), optimizer)
-  return Ours(
-    run,
-    params,
-    count_flops(plain.update, state, batch, step_key(0)),
-    float((programs[True].cost_analysis() or {}).get("bytes accessed", 0.0)),
-    memory.temp_size_in_bytes + memory.argument_size_in_bytes,
-    compile_seconds,
-  )
-
-
-# --- equal work -----------------------------------------------------------------------------------
+def clock():
+  """Seconds of the wall, or of this process."""
+  return time.perf_counter() if FLAGS.clock == "wall" else time.process_time()
 
 
 def check_equal_work(case, ours, run_theirs, counts):
@@ -248,13 +109,7 @@ def check_equal_work(case, ours, run_theirs, counts):
   expected = tuple(sum(jax.tree.leaves(tree)) for tree in (sizes, decayed))
   if expected != tuple(counts):
     raise ValueError(f"parameters and decayed ones are {expected} on our side, {counts} on theirs")
-  masks = None
-  if case.method == "simmim":
-    # As `simmim` draws them, from the second half of a step's key.
-    grid = (case.image_size // case.net.patch_size,) * 2
-    draw = jax.jit(jax.vmap(lambda key: random_mask(key, grid, ratio=case.ratio).reshape(-1)))
-    keys = [jax.random.split(step_key(i))[1] for i in range(3)]
-    masks = [np.array(draw(example_keys(key, case.batch_size))) for key in keys]
+  masks = masks_of_steps(case, 3) if case.method == "simmim" else None
   a, b = ours.run(False, 3), run_theirs(False, 3, masks)
   # AdamW's first steps follow the signs of gradients, so rounding grows from step to step.
   tolerance = (1e-4, 1e-2, 5e-2) if case.dtype == "float32" else (2e-2, 5e-2, 2e-1)
@@ -263,64 +118,46 @@ def check_equal_work(case, ours, run_theirs, counts):
   return a, b
 
 
-# --- what the machine can do ----------------------------------------------------------------------
-
-
 def matmul_peak(dtype, sizes, repeats):
   """The best rate of a square product under JAX, in FLOP/s."""
   best = 0.0
   for size in sizes:
     x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32) / size**0.5
-    x = x.astype(dtype)
     chain = jax.jit(lambda x: jax.lax.fori_loop(0, repeats, lambda _, y: y @ x, x))
-    jax.block_until_ready(chain(x))
+    x = jax.block_until_ready(chain(x.astype(dtype)))
     for _ in range(6):
-      start = time.perf_counter()
+      start = clock()
       jax.block_until_ready(chain(x))
-      best = max(best, 2 * size**3 * repeats / (time.perf_counter() - start))
+      best = max(best, 2 * size**3 * repeats / (clock() - start))
   return best
 
 
-def bandwidth(megabytes):
-  """Bytes per second of ``y + a x`` over arrays beyond any cache: two reads and a write."""
-  x = jnp.ones(megabytes * 2**18, jnp.float32)
-  y = jnp.ones_like(x)
-  add = jax.jit(lambda x, y: y + 1.5 * x, donate_argnums=1)
-  y = jax.block_until_ready(add(x, y))
-  best = 0.0
-  for _ in range(6):
-    start = time.perf_counter()
-    y = jax.block_until_ready(add(x, y))
-    best = max(best, 3 * x.nbytes / (time.perf_counter() - start))
-  return best
-
-
-def machine(device, dtype, with_torch):
-  """Peak and bandwidth measured, and the data sheet's peak where it is known."""
-  sizes, repeats, megabytes = ((1024, 2048), 4, 256) if device == "cpu" else ((8192,), 20, 2048)
+def machine(device, dtype, rivals):
+  """Peak and bandwidth as measured, and the data sheet's peak where it is known."""
+  sizes, repeats = ((1024, 2048), 4) if device == "cpu" else ((8192,), 20)
   rates = {"jax": matmul_peak(dtype, sizes, repeats)}
-  if with_torch:
+  if rivals:
     import torch_twins
 
-    rates["torch"] = torch_twins.matmul_peak(device, dtype, sizes, repeats)
-  sheet, source = peak_flops(jax.devices()[0])
+    rates["torch"] = torch_twins.matmul_peak(device, dtype, sizes, repeats, clock)
+  first = jax.devices()[0]
   return {
-    "device": jax.devices()[0].device_kind,
+    "device": first.device_kind,
     "cores": os.cpu_count(),
     "load": os.getloadavg()[0],
     "matmul": rates,
     "peak": max(rates.values()),
-    "data_sheet": sheet if source.startswith("data sheet") else None,
-    "bandwidth": bandwidth(megabytes),
+    "data_sheet": CHIPS[first.device_kind].flops if first.device_kind in CHIPS else None,
+    "bandwidth": measure_bandwidth(first),
+    "versions": {
+      name: metadata.version(name)
+      for name in ("jax", "jaxlib", "flax", "optax", *(("torch", "timm") if rivals else ()))
+    },
   }
-
-
-# --- one row --------------------------------------------------------------------------------------
 
 
 def timed(runs, steps, turns):
   """Seconds per step of each run, ``turns`` of each, in turn."""
-  clock = time.perf_counter if FLAGS.clock == "wall" else time.process_time
   seconds = {name: [] for name in runs}
   for run in runs.values():
     run(2)  # compiles, and warms caches and allocators
@@ -332,66 +169,62 @@ def timed(runs, steps, turns):
   return seconds
 
 
-def measure(case, hardware, steps):
-  """Builds both sides of a row, checks them and times them."""
+def measure(case, hardware, rivals, steps):
+  """Builds the sides of a row, checks them and times them."""
   rng = np.random.default_rng(0)
   shape = (case.batch_size, case.image_size, case.image_size, 3)
   image = rng.integers(0, 256, shape, np.uint8)
   label = rng.integers(0, case.classes, case.batch_size).astype(np.int32)
   batch = {"image": image, "label": label}
-  ours = our_side(case, batch)
-  runs = {"repjax": lambda n: ours.run(True, n)}
-  equal = {}
-  if FLAGS.torch:
+  ours = our_side(case, batch, (True, False) if FLAGS.plain or rivals else (True,))
+  sides, losses, pixels = {"repjax": ours.run}, {}, {}
+  for rival in rivals:
     import torch_augment
     import torch_twins
 
-    run_theirs, *counts = torch_twins.torch_side(case, batch, ours.params)
-    equal["losses"] = check_equal_work(case, ours, run_theirs, counts)
-    equal["pixels"] = torch_augment.largest_difference(image[:4])
-    if max(equal["pixels"].values()) > 1e-5:
-      raise ValueError(f"from the same draws, pixels differ by {equal['pixels']}")
-    runs["torch"] = lambda n: run_theirs(True, n)
+    run, *counts = torch_twins.torch_side(case, batch, ours.params, rival)
+    sides[f"torch {rival}"] = run
+    if not losses:
+      losses["repjax"], losses[rival] = check_equal_work(case, ours, run, counts)
+      pixels = torch_augment.largest_difference(image[:4])
+      if max(pixels.values()) > 1e-4:
+        raise ValueError(f"from the same draws, pixels differ by {pixels}")
+  runs = {name: lambda n, run=run: run(True, n) for name, run in sides.items()}
   if FLAGS.plain:
-    runs["repjax plain"] = lambda n: ours.run(False, n)
-    if FLAGS.torch:
-      runs["torch plain"] = lambda n: run_theirs(False, n)
+    runs |= {f"{name}, plain": lambda n, run=run: run(False, n) for name, run in sides.items()}
   seconds = timed(runs, steps, FLAGS.turns)
 
-  least = {"matmul": ours.flops / hardware["peak"], "memory": None}
-  if ours.bytes and not FLAGS.scan:  # a loop's body is counted once
-    least["memory"] = ours.bytes / hardware["bandwidth"]
-  median = statistics.median(seconds["repjax"])
-  row = {
-    "method": case.method,
-    "model": case.encoder,
-    "image_size": case.image_size,
-    "batch_size": case.batch_size,
-    "dtype": case.dtype,
-    "pool": case.pool,
-    "scan": FLAGS.scan,
-    "remat": FLAGS.remat,
-    "torch_compile": case.compile_mode if case.compile else "eager",
+  median = {name: statistics.median(times) for name, times in seconds.items()}
+  rate = ours.flops / median["repjax"]
+  by_turn = lambda f, a, b: spread([f(*x) for x in zip(seconds[a], seconds[b], strict=True)])
+  return case._asdict() | {
     "clock": FLAGS.clock,
     "parameters": sum(map(np.size, jax.tree.leaves(ours.params))),
     "model_flops": ours.flops,
-    "bytes": ours.bytes,
+    "traffic": ours.traffic,
     "memory": ours.memory,
     "compile_seconds": ours.compile_seconds,
-    "floor_seconds": least,
-    "mfu": ours.flops / median / hardware["peak"],
-    "mfu_data_sheet": hardware["data_sheet"] and ours.flops / median / hardware["data_sheet"],
+    "floor_seconds": {
+      "matmul": ours.flops / hardware["peak"],
+      "memory": ours.traffic / hardware["bandwidth"],
+    },
     "seconds": seconds,
-    "images_per_second": {k: case.batch_size / statistics.median(v) for k, v in seconds.items()},
-    "equal_work": equal,
+    "images_per_second": {name: case.batch_size / t for name, t in median.items()},
+    "mfu": {name: ours.flops / t / hardware["peak"] for name, t in median.items()},
+    "share_of_data_sheet": hardware["data_sheet"] and rate / hardware["data_sheet"],
+    "ratio": {
+      name: by_turn(lambda ours, theirs: theirs / ours, "repjax", name)
+      for name in sides
+      if name != "repjax"
+    },
+    "augmentation": {
+      name: by_turn(lambda full, plain: 1 - plain / full, name, f"{name}, plain")
+      for name in sides
+      if FLAGS.plain
+    },
+    "equal_losses": losses,
+    "equal_pixels": pixels,
   }
-  if FLAGS.torch:
-    row["ratio"] = spread([t / r for r, t in zip(seconds["repjax"], seconds["torch"], strict=True)])
-  for side in ("repjax", "torch"):
-    if f"{side} plain" in seconds:
-      pairs = zip(seconds[side], seconds[f"{side} plain"], strict=True)
-      row[f"augmentation_{side}"] = spread([1 - plain / full for full, plain in pairs])
-  return row
 
 
 def spread(values):
@@ -399,55 +232,31 @@ def spread(values):
   return [statistics.median(values), min(values), max(values)]
 
 
-def show(row, hardware):
+def show(row):
   """Prints a row."""
   print(
-    f"\n{row['method']}, {row['model']}, {row['image_size']} pixels, batch {row['batch_size']}, "
+    f"\n{row['method']}, {row['encoder']}, {row['image_size']} pixels, batch {row['batch_size']}, "
     f"{row['dtype']}, {row['parameters']:,} parameters, {row['model_flops'] / 1e9:,.0f} GFLOP, "
     f"{row['memory'] / 2**30:.2f} GiB, compiled in {row['compile_seconds']:.0f} s"
   )
   for name, times in row["seconds"].items():
     low, high = (row["batch_size"] / t for t in (max(times), min(times)))
     print(
-      f"  {name:13} {row['images_per_second'][name]:9,.1f} img/s ({low:,.1f} to {high:,.1f}), "
-      f"{1e3 * statistics.median(times):8.1f} ms a step, "
-      f"MFU {row['model_flops'] / statistics.median(times) / hardware['peak']:.1%}"
+      f"  {name:21} {row['images_per_second'][name]:9,.1f} img/s ({low:,.1f} to {high:,.1f}), "
+      f"{1e3 * statistics.median(times):8.1f} ms a step, MFU {row['mfu'][name]:.1%}"
     )
-  if row["mfu_data_sheet"]:
-    print(f"  repjax: {row['mfu_data_sheet']:.1%} of the data sheet's peak")
-  least = {name: t for name, t in row["floor_seconds"].items() if t is not None}
+  if row["share_of_data_sheet"]:
+    print(f"  repjax: {row['share_of_data_sheet']:.1%} of the data sheet's peak")
+  least = row["floor_seconds"]
   parts = ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in least.items())
   print(f"  floor: {parts}; {max(least, key=least.get)} binds")
-  for name, label in (
-    ("ratio", "repjax over torch"),
-    ("augmentation_repjax", "augmentation's share, repjax"),
-    ("augmentation_torch", "augmentation's share, torch"),
-  ):
-    if name in row:
-      print("  {}: {:.2f} (turns {:.2f} to {:.2f})".format(label, *row[name]))
-  if row["equal_work"]:
-    ours, theirs = (", ".join(f"{x:.5f}" for x in side) for side in row["equal_work"]["losses"])
-    print(f"  equal work: losses {ours} and {theirs}, pixels {row['equal_work']['pixels']}")
-
-
-def make_case(device, method, model, batch_size, image_size, dtype):
-  """The row of a method and a model."""
-  if method not in OBJECTIVES:
-    raise ValueError(f"--methods={method} is unknown; choose of {', '.join(OBJECTIVES)}")
-  if model.startswith("resnet"):
-    stem = "cifar" if image_size < 64 else "imagenet"
-    net = resnet(model, stem=stem, dtype=jnp.dtype(dtype))
-    dim = net.width * 8 * (4 if net.bottleneck else 1)
-  else:
-    net = vit(
-      model, pool=FLAGS.pool, positions="learned", scan=FLAGS.scan, remat=FLAGS.remat,
-      dtype=jnp.dtype(dtype),
-    )  # fmt: skip
-    dim = net.dim
-  return Case(
-    device, method, model, net, dim, image_size, batch_size, dtype, FLAGS.pool, FLAGS.compile,
-    FLAGS.compile_mode,
-  )  # fmt: skip
+  for name, ratio in row["ratio"].items():
+    print("  repjax over {}: {:.2f} (turns {:.2f} to {:.2f})".format(name, *ratio))
+  for name, share in row["augmentation"].items():
+    print("  augmentation's share, {}: {:.2f} (turns {:.2f} to {:.2f})".format(name, *share))
+  if row["equal_losses"]:
+    texts = [", ".join(f"{x:.5f}" for x in side) for side in row["equal_losses"].values()]
+    print(f"  equal work: losses {' and '.join(texts)}; pixels within {row['equal_pixels']}")
 
 
 def main(_):
@@ -455,41 +264,47 @@ def main(_):
     jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.device, FLAGS.device))
   device = jax.default_backend()
   defaults = DEFAULTS[device]
-  if FLAGS.torch is None:
-    FLAGS.torch = device != "tpu"
-  if FLAGS.torch and (device == "tpu" or FLAGS.scan):
-    raise ValueError("no rival runs on a TPU or loads stacked blocks; give --torch=false")
+  rivals = [] if FLAGS.torch == ["false"] else FLAGS.torch
+  if rivals and (device == "tpu" or FLAGS.scan):
+    raise ValueError("no rival runs on a TPU or takes stacked blocks; give --torch=false")
+  models = FLAGS.models or list(defaults.batches)
+  for method in FLAGS.methods:
+    if method not in OBJECTIVES:
+      raise ValueError(f"--methods={method} is unknown; choose of {', '.join(OBJECTIVES)}")
+    if method == "simmim" and any(model.startswith("resnet") for model in models):
+      raise ValueError(
+        f"--methods=simmim hides patches and --models={','.join(models)} has a ResNet"
+      )
   if device == "cpu" and FLAGS.keep_memory:
     keep_freed_memory()
   dtype = FLAGS.dtype or defaults.dtype
-  hardware = machine(device, dtype, FLAGS.torch)
+  hardware = machine(device, dtype, rivals)
+  rates = ", ".join(f"{name} {rate / 1e12:.3f}" for name, rate in hardware["matmul"].items())
+  sheet = hardware["data_sheet"]
   print(
     f"{hardware['device']}, {hardware['cores']} cores, load {hardware['load']:.1f}; {dtype} "
-    f"products {hardware['peak'] / 1e12:.3f} TFLOP/s ({hardware['matmul']}), data sheet "
-    f"{hardware['data_sheet']}; memory {hardware['bandwidth'] / 1e9:.1f} GB/s",
+    f"products in TFLOP/s: {rates}, data sheet {f'{sheet / 1e12:.0f}' if sheet else 'unknown'}; "
+    f"memory {hardware['bandwidth'] / 1e9:.1f} GB/s",
     flush=True,
   )
   rows = []
-  for model in FLAGS.models or list(defaults.batches):
+  for model in models:
     for method in FLAGS.methods:
-      if method == "simmim" and model.startswith("resnet"):
-        raise ValueError(f"--methods=simmim has no patches to hide in --models={model}; name a ViT")
-      batch_size = FLAGS.batch_size or defaults.batches.get(model, 64)
-      image_size = FLAGS.image_size or defaults.image_size
-      case = make_case(device, method, model, batch_size, image_size, dtype)
-      rows.append(measure(case, hardware, FLAGS.steps or defaults.steps))
-      show(rows[-1], hardware)
+      case = Case(
+        device,
+        method,
+        model,
+        FLAGS.image_size or defaults.image_size,
+        FLAGS.batch_size or defaults.batches.get(model, 64),
+        dtype,
+        FLAGS.pool,
+        FLAGS.scan,
+        FLAGS.remat,
+      )
+      rows.append(measure(case, hardware, rivals, FLAGS.steps or defaults.steps))
+      show(rows[-1])
       if FLAGS.json:  # after every row, so that a run cut short leaves what it has
-        found = {"hardware": hardware, "versions": versions(), "rows": rows}
-        Path(FLAGS.json).write_text(json.dumps(found, indent=1))
-
-
-def versions():
-  """Of what the numbers depend on."""
-  from importlib import metadata
-
-  names = ("jax", "jaxlib", "flax", "optax", *(("torch", "timm") if FLAGS.torch else ()))
-  return {name: metadata.version(name) for name in names}
+        Path(FLAGS.json).write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":
