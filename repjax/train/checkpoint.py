@@ -70,8 +70,8 @@ class Checkpoints:
       create=not read_only,
     )
     if not read_only and is_lead():
-      # What a save that was cut off has left would fill the disk. Orbax's own tidying goes on in the
-      # background, where it may meet with a later save.
+      # What a save that was cut off has left would fill the disk. Orbax's own tidying goes on in
+      # the background, where it may meet with a later save.
       for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(path)
     self._manager = ocp.CheckpointManager(self.directory, options=options)
