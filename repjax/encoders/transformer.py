@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
 
-from repjax.arrays import platform, split_batch
+from repjax.arrays import at_least_float32, platform, split_batch
 
 Implementation = Literal["auto", "xla", "cudnn"]
 
@@ -61,7 +61,7 @@ def gelu(x: jax.Array) -> jax.Array:
   Returns:
     Same shape and dtype as ``x``.
   """
-  y = x.astype(jnp.float32)
+  y = at_least_float32(x)
   return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
@@ -158,8 +158,7 @@ def _weights_jvp(primals, tangents):
 
 @jax.checkpoint  # keeps the weights as they are, not as they are computed with
 def _softmax_change(weights, change):
-  dtype = jnp.promote_types(weights.dtype, jnp.float32)
-  wide, change = weights.astype(dtype), change.astype(dtype)
+  wide, change = at_least_float32(weights), at_least_float32(change)
   return (wide * (change - jnp.sum(wide * change, -1, keepdims=True))).astype(weights.dtype)
 
 
@@ -200,8 +199,8 @@ class Block(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, tokens, dim]`` to the same shape."""
     x = split_batch(x)
-    attend = Attention(self.heads, self.dtype, self.attention, name="attention")
-    x = x + attend(norm(self.dtype, "norm_1")(x))
+    attention = Attention(self.heads, self.dtype, self.attention, name="attention")
+    x = x + attention(norm(self.dtype, "norm_1")(x))
     return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm(self.dtype, "norm_2")(x))
 
 
