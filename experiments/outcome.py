@@ -15,11 +15,14 @@ from tqdm import tqdm
 
 from experiments.setup import Method, Prepared
 from repjax import data, evaluate
+from repjax.arrays import batch_shards
 from repjax.evaluate import pictures
 from repjax.evaluate.report import Report, write_report
 from repjax.train import Result, hosts, init_state, launch
 from repjax.train.launch import Settings
-from repjax.train.mesh import batch_shards, local_rows
+from repjax.train.mesh import local_rows
+from repjax.train.sharding import state_shardings
+from repjax.train.step import shape_of_state
 
 CONTROLS = ("raw pixels", "untrained")
 _MAP_POINTS = 800
@@ -46,9 +49,8 @@ def score(
   key = jax.random.key(settings.seed)
   splits = ready.dataset.train, ready.dataset.test
   example = {k: v[None] for k, v in ready.dataset.train[0].items()}
-  start = init_state(
-    ready.learner, example, seed=settings.seed, mesh=ready.mesh, sharding=settings.sharding
-  )
+  where = state_shardings(shape_of_state(ready.learner, example), ready.mesh, settings.sharding)
+  start = init_state(ready.learner, example, seed=settings.seed, mesh=ready.mesh, shardings=where)
   pixels = lambda split: evaluate.pixels(data.once(split, size))
   features = {"raw pixels": tuple(map(pixels, splits))} if lead else {}
   for name, params in (("untrained", start), (method.name, state)):
@@ -58,9 +60,9 @@ def score(
   if not ready.dataset.classes:
     logging.warning("--data=%s has no labels: there is no table", settings.data)
     return {}, features
-  table = {}
   if not lead:
     return {}, features
+  table = {}
   for name, (bank, test) in tqdm(
     features.items(), desc="evaluate", unit="encoder", disable=not settings.progress
   ):

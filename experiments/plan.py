@@ -21,7 +21,6 @@ programs ask for a plan with `plan`.
 import functools
 import importlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -37,7 +36,6 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments.setup import Method, build
-from repjax.arrays import BATCH_AXES
 from repjax.train import launch, make_mesh
 from repjax.train.feed import check_divisible, place_batch
 from repjax.train.flops import count_flops
@@ -224,7 +222,6 @@ def _sweep(settings, compiles, devices):
 
 
 def _largest(settings, compiles, first):
-  shards = math.prod(first.mesh.get(name, 1) for name in BATCH_AXES)
   with tqdm(
     desc="largest batch", unit="compilation", disable=not settings.progress, dynamic_ncols=True
   ) as bar:
@@ -235,19 +232,20 @@ def _largest(settings, compiles, first):
       bar.update()
       return found
 
-    return largest_batch(plan_for, first, multiple=shards * settings.accumulate)
+    return largest_batch(plan_for, first, multiple=first.shards * settings.accumulate)
 
 
 def _measure(method, settings, devices, planned):
   """Median seconds of a step, run with random images."""
   size = planned.batch_size
-  learner, mesh, update, _, batch = _program(
+  learner, mesh, update, like, batch = _program(
     method, settings, devices, spell(planned.mesh), size
-  )  # fmt: skip
+  )
   rng = np.random.default_rng(settings.seed)
   image = rng.integers(0, 256, batch["image"].shape, dtype=np.uint8)
   images = {"image": image, "label": rng.integers(0, settings.classes, size, dtype=np.int32)}
-  state = init_state(learner, images, seed=settings.seed, mesh=mesh, sharding=settings.sharding)
+  where = jax.tree.map(lambda x: x.sharding, like)
+  state = init_state(learner, images, seed=settings.seed, mesh=mesh, shardings=where)
   images = place_batch(images, mesh)
   times = []
   bar = tqdm(range(_RUNS + 1), desc="measure", disable=not settings.progress, dynamic_ncols=True)

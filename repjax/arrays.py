@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import P, lax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh, Sharding
 
 #: Mesh axes over which a batch is split, outermost first.
 BATCH_AXES = ("data", "fsdp")
@@ -168,6 +169,53 @@ def smooth_l1(error: jax.Array, beta: float = 1.0) -> jax.Array:
   return near * (error - near / 2) / beta
 
 
+def batch_axes(mesh: Mesh | AbstractMesh) -> tuple[str, ...]:
+  """The axes of a mesh over which a batch is split.
+
+  Args:
+    mesh: any.
+
+  Returns:
+    Their names, outermost first.
+  """
+  return tuple(name for name in BATCH_AXES if name in mesh.shape)
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Into how many parts a batch is split.
+
+  Args:
+    mesh: any.
+
+  Returns:
+    Their number.
+  """
+  return math.prod(mesh.shape[name] for name in batch_axes(mesh))
+
+
+def place_rows(x: np.ndarray, rows: np.ndarray, size: int, sharding: Sharding) -> jax.Array:
+  """Makes a global array of the rows that this process holds.
+
+  They need not be neighbours: devices lie in a mesh as their links do.
+
+  Args:
+    x: ``[rows, ...]``.
+    rows: ``[rows]`` ascending integers, their places in the whole; those of this process's devices.
+    size: rows of the whole.
+    sharding: of the whole, split along its rows alone.
+
+  Returns:
+    ``[size, ...]``.
+  """
+
+  def part(index):
+    start, stop, _ = index[0].indices(size)
+    first = np.searchsorted(rows, start)
+    return x[first : first + stop - start]
+
+  return jax.make_array_from_callback((size, *x.shape[1:]), sharding, part)
+
+
 def split_batch(x: jax.Array) -> jax.Array:
   """Holds activations to the layout of the batch, in a program that is laid out over a mesh.
 
@@ -179,13 +227,12 @@ def split_batch(x: jax.Array) -> jax.Array:
     x: ``[batch, ...]``.
 
   Returns:
-    The same values. Nothing happens outside of `on_mesh`, under a mapped axis,
-    and where the axes do not divide the batch.
+    The same values. Nothing happens outside of `on_mesh`, under a mapped axis, and where the axes
+    do not divide the batch.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  auto = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-          if name in BATCH_AXES and kind == AxisType.Auto]  # fmt: skip
-  axes = tuple(name for name in BATCH_AXES if name in auto)
+  kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+  axes = tuple(name for name in batch_axes(mesh) if kinds[name] == AxisType.Auto)
   if not axes or len(x) % math.prod(mesh.shape[name] for name in axes):
     return x
   return lax.with_sharding_constraint(x, P(axes, *[P.UNCONSTRAINED] * (x.ndim - 1)))

@@ -1,7 +1,6 @@
 """Whole splits to features, every example once."""
 
 import functools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from jax import P
 from jax.sharding import Mesh, NamedSharding
 
-from repjax.arrays import BATCH_AXES, on_mesh
+from repjax.arrays import batch_axes, batch_shards, on_mesh, place_rows
 
 Batch = dict[str, np.ndarray]
 _FILLING = np.iinfo(np.int32).min  # the label of what is no example
@@ -64,8 +63,7 @@ def embed(
     ValueError: if there is no batch, one is larger than ``batch_size`` or than ``rows``, these are
       given and the devices do not divide the batch, or a feature is not finite.
   """
-  axes = () if mesh is None else tuple(name for name in BATCH_AXES if name in mesh.shape)
-  multiple = 1 if mesh is None else math.prod(mesh.shape[name] for name in axes)
+  multiple = 1 if mesh is None else batch_shards(mesh)
   padded = -(-batch_size // multiple) * multiple
   if rows is None:
     rows = np.arange(padded)
@@ -80,14 +78,7 @@ def embed(
     x = np.concatenate([x, np.full((len(rows) - len(x), *x.shape[1:]), filling, x.dtype)])
     if mesh is None:
       return x
-
-    def part(index):
-      start, stop, _ = index[0].indices(padded)
-      first = np.searchsorted(rows, start)
-      return x[first : first + stop - start]
-
-    shape = padded, *x.shape[1:]
-    return jax.make_array_from_callback(shape, NamedSharding(mesh, P(axes)), part)
+    return place_rows(x, rows, padded, NamedSharding(mesh, P(batch_axes(mesh))))
 
   encoded = []  # features and labels of all processes, batch by batch
   for batch in batches if progress is None else progress(batches):

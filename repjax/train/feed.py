@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from repjax.arrays import batch_shards, place_rows
 from repjax.train.hosts import everywhere
-from repjax.train.mesh import batch_sharding, batch_shards, local_rows, replicated
+from repjax.train.mesh import batch_sharding, local_rows, replicated
 
 Tree = Any
 
@@ -62,21 +63,11 @@ def place_batch(batch: Tree, mesh: Mesh) -> Tree:
   Returns:
     Tree of ``[batch, ...]`` arrays, split over the mesh's batch axes.
   """
-  sharding, shards = batch_sharding(mesh), batch_shards(mesh)
+  shards = batch_shards(mesh)
   local = len(local_rows(mesh, shards))  # shards that this process holds
   size = len(jax.tree.leaves(batch)[0]) // local * shards
-  rows = local_rows(mesh, size)
-
-  def place(x):
-    # A process may hold rows that are not neighbours: devices lie in a mesh as their links do.
-    def part(index):
-      start, stop, _ = index[0].indices(size)
-      first = np.searchsorted(rows, start)
-      return x[first : first + stop - start]
-
-    return jax.make_array_from_callback((size, *x.shape[1:]), sharding, part)
-
-  return jax.tree.map(place, batch)
+  rows, sharding = local_rows(mesh, size), batch_sharding(mesh)
+  return jax.tree.map(lambda x: place_rows(x, rows, size, sharding), batch)
 
 
 def place_table(table: Tree | None, mesh: Mesh) -> Tree | None:

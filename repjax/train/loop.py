@@ -131,7 +131,7 @@ def train(
   clock = {"seconds": 0.0, "examples": 0}
   restored = checkpoints.restore(like, where)
   if restored is None:
-    first, state = 0, init_state(learner, example, seed=seed, mesh=mesh, sharding=sharding)
+    first, state = 0, init_state(learner, example, seed=seed, mesh=mesh, shardings=where)
   else:
     first, state, clock = restored.step, restored.state, dict(restored.record["clock"])
     logging.info("resumed from %s", restored.path)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from repjax.arrays import BATCH_AXES
+from repjax.arrays import BATCH_AXES, batch_axes
 
 DATA, FSDP = BATCH_AXES
 MODEL = "model"
@@ -72,30 +72,6 @@ def _lay_out(spec, sizes, devices):
   return mesh_utils.create_hybrid_device_mesh(inside, across, **options)
 
 
-def batch_axes(mesh: Mesh) -> tuple[str, ...]:
-  """The axes of a mesh over which a batch is split.
-
-  Args:
-    mesh: from `make_mesh`.
-
-  Returns:
-    Their names, outermost first.
-  """
-  return tuple(name for name in BATCH_AXES if name in mesh.shape)
-
-
-def batch_shards(mesh: Mesh) -> int:
-  """Into how many parts a batch is split.
-
-  Args:
-    mesh: from `make_mesh`.
-
-  Returns:
-    Their number.
-  """
-  return math.prod(mesh.shape[name] for name in batch_axes(mesh))
-
-
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Splits the leading axis of a batch over the mesh's batch axes.
 
@@ -115,7 +91,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
   Args:
     mesh: from `make_mesh`.
-    batch_size: rows over all processes, a multiple of `batch_shards`.
+    batch_size: rows over all processes, a multiple of `repjax.arrays.batch_shards`.
 
   Returns:
     ``[rows]`` int64, ascending; all of them if there is one process.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from repjax.arrays import BATCH_AXES
 from repjax.train.chips import Chip
 from repjax.train.links import NETWORK
 from repjax.train.program import Memory, Program, read_program
@@ -50,6 +51,11 @@ class Plan(NamedTuple):
   def devices(self) -> int:
     """Devices of the mesh."""
     return math.prod(self.mesh.values())
+
+  @property
+  def shards(self) -> int:
+    """Parts that a batch is split into."""
+    return math.prod(self.mesh.get(name, 1) for name in BATCH_AXES)
 
   @property
   def fits(self) -> bool:
@@ -233,7 +239,6 @@ def hint(plan: Plan) -> str:
   Returns:
     A sentence.
   """
-  shards = math.prod(plan.mesh.get(name, 1) for name in ("data", "fsdp"))
   if not plan.fits:
     if plan.memory.arguments > plan.chip.memory / 2:
       return "parameters and optimizer fill the memory: more of fsdp or model in --mesh"
@@ -249,8 +254,8 @@ def hint(plan: Plan) -> str:
     return "compute binds, as it should: a larger batch changes little"
   if binds == MEMORY:
     return (
-      f"memory binds at {plan.batch_size / shards:g} examples a shard: --dtype=bfloat16, --remat, "
-      f"or a larger batch for each pass over the parameters"
+      f"memory binds at {plan.batch_size / plan.shards:g} examples a shard: --dtype=bfloat16, "
+      f"--remat, or a larger batch for each pass over the parameters"
     )
   worst = max((row for row in program.collectives if row.medium == binds), key=_seconds)
   over = "+".join(worst.axes)

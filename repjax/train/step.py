@@ -12,7 +12,6 @@ from repjax.arrays import on_mesh
 from repjax.learners.learner import Learner
 from repjax.train.feed import take
 from repjax.train.mesh import DATA, replicated
-from repjax.train.sharding import state_shardings
 
 Tree = Any
 
@@ -32,7 +31,7 @@ def shape_of_state(learner: Learner, batch: Tree) -> Tree:
 
 
 def init_state(
-  learner: Learner, batch: Tree, *, seed: int, mesh: Mesh, sharding: str | None = None
+  learner: Learner, batch: Tree, *, seed: int, mesh: Mesh, shardings: Tree | None = None
 ) -> Tree:
   """Makes a learner's first state, each device its own part.
 
@@ -41,15 +40,12 @@ def init_state(
     batch: one batch on the host; of several processes, the first one's counts.
     seed: of the parameters.
     mesh: from `make_mesh`.
-    sharding: rules as `repjax.train.sharding.read_rules` takes them; the mesh's own if absent.
+    shardings: as `compile_update` takes them.
 
   Returns:
     The state.
-
-  Raises:
-    ValueError: if the rules do not fit the state.
   """
-  where = state_shardings(shape_of_state(learner, batch), mesh, sharding)
+  where = replicated(mesh) if shardings is None else shardings
   # An example or two are enough to know the shapes; compiling for more would cost memory.
   few = jax.tree.map(lambda x: np.resize(x[:2], (2, *x.shape[1:])), batch)
   few = multihost_utils.broadcast_one_to_all(few)  # processes hold other rows

@@ -76,8 +76,8 @@ def exact():
 @functools.cache
 def after_two_updates(name, spec, rules):
   mesh, learner = mesh_of(spec), LEARNERS[name]()
-  state = init_state(learner, BATCH, seed=0, mesh=mesh, sharding=rules)
-  where = jax.tree.map(lambda x: x.sharding, state)
+  where = state_shardings(shape_of_state(learner, BATCH), mesh, rules)
+  state = init_state(learner, BATCH, seed=0, mesh=mesh, shardings=where)
   update = compile_update(learner, mesh, seed=0, shardings=where)
   kept = []
   for step in range(2):
@@ -271,7 +271,9 @@ def test_the_named_rules_can_be_read():
 
 def test_a_checkpoint_goes_on_under_another_layout(tmp_path):
   learner = contrastive()
-  first = init_state(learner, BATCH, seed=0, mesh=make_mesh("fsdp:8"))
+  mesh = make_mesh("fsdp:8")
+  where = state_shardings(shape_of_state(learner, BATCH), mesh)
+  first = init_state(learner, BATCH, seed=0, mesh=mesh, shardings=where)
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, first, {})
   checkpoints.wait()
