@@ -30,7 +30,9 @@ MAY_IMPORT = {
 # Single modules that a room may import from elsewhere: train knows the Learner type and no method.
 MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
-LEARNER_PARTS = {"repjax.learners.learner"}
+LEARNER_PARTS = {
+  f"repjax.learners.{n}" for n in ("learner", "network", "queue", "spread", "teacher", "views")
+}
 # What losses share; every other file in the room holds losses alone.
 LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "pairs", "partners")}
 EXPERIMENT_PARTS = {

@@ -3,6 +3,7 @@
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
+from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -11,6 +12,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Features",
+  "Prototypes",
   "ResNet",
   "ViT",
   "interpolate",

@@ -1,6 +1,6 @@
 """Projectors and predictors: the small net between an encoder and a loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 
 class MLP(nn.Module):
-  """Dense layers with ReLU between, normalised or not.
+  """Dense layers with ReLU or another activation between, normalised or not.
 
   SimCLR's projector is ``MLP((hidden, out))`` with ``norm=None`` as its paper has it, or with
   ``norm="batch", norm_last=True, bias_last=False`` as its code has it; three layers for SimCLR v2.
@@ -18,10 +18,11 @@ class MLP(nn.Module):
 
   Attributes:
     dims: widths of the hidden layers and, last, of the output.
-    norm: ``batch``, ``layer``, or none after each hidden layer, before its ReLU.
+    norm: ``batch``, ``layer``, or none after each hidden layer, before its activation.
     norm_last: whether the output is normalised too, without scale and offset.
     bias_last: whether the last layer has a bias.
     momentum: share of the running statistics kept at each step of training.
+    activation: between layers.
     axis_name: mapped axis that holds the other shards of a batch, for ``norm="batch"``.
     dtype: of the computation; parameters and statistics are float32.
 
@@ -39,6 +40,7 @@ class MLP(nn.Module):
   norm_last: bool = False
   bias_last: bool = True
   momentum: float = 0.9
+  activation: Callable[[jax.Array], jax.Array] = nn.relu
   axis_name: str | None = None
   dtype: DTypeLike = jnp.float32
 
@@ -47,12 +49,12 @@ class MLP(nn.Module):
     """Projects features.
 
     Args:
-      x: ``[batch, dim]``.
+      x: ``[..., dim]``.
       train: whether batch norm uses the batch's statistics, and updates the running ones in the
         collection ``batch_stats``.
 
     Returns:
-      ``[batch, dims[-1]]``.
+      ``[..., dims[-1]]``.
 
     Raises:
       ValueError: if the output is to be normalised and ``norm`` is not set.
@@ -63,7 +65,7 @@ class MLP(nn.Module):
     for i, width in enumerate(hidden):
       # A norm's offset stands in for the bias.
       x = nn.Dense(width, use_bias=self.norm is None, dtype=self.dtype, name=f"dense_{i}")(x)
-      x = nn.relu(self._normalize(x, train, f"norm_{i}"))
+      x = self.activation(self._normalize(x, train, f"norm_{i}"))
     last = len(hidden)
     x = nn.Dense(out, use_bias=self.bias_last, dtype=self.dtype, name=f"dense_{last}")(x)
     return self._normalize(x, train, f"norm_{last}", affine=False) if self.norm_last else x

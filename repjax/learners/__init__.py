@@ -1,17 +1,33 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.byol import byol
+from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.moco import moco, moco_v3
+from repjax.learners.network import Embedding, Network
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
+from repjax.learners.teacher import rising_momentum
+from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
+  "Crops",
+  "Embedding",
   "GradientState",
   "Learner",
+  "Network",
   "Objective",
   "Reconstruction",
+  "Seen",
   "by_gradient",
+  "byol",
+  "dino",
+  "joint_embedding",
+  "moco",
+  "moco_v3",
   "reconstruct",
+  "rising_momentum",
   "simclr",
   "simmim",
   "supervised",

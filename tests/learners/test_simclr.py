@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from repjax.encoders import Features
+from repjax.encoders import MLP, Features
 from repjax.learners import simclr
 
 IMAGES = np.random.default_rng(0).uniform(size=(6, 2, 2, 3)).astype(np.float32)
@@ -67,7 +67,7 @@ def test_views_stay_with_their_images():
 
 
 def test_the_projector_is_dropped():
-  objective = simclr(Spy(print), nn.Dense(2), lambda key, image: image)
+  objective = simclr(Spy(print), MLP((2,)), lambda key, image: image)
   params, extra = objective.init(jax.random.key(0), BATCH)
   assert params["projector"]
   broken = params | {"projector": jax.tree.map(lambda x: x + jnp.nan, params["projector"])}

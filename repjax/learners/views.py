@@ -1,0 +1,190 @@
+"""What learners of several views share: draw views, embed them, compare, let the teacher follow."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from repjax.arrays import at_least_float32, l2_normalize
+from repjax.augment import to_float
+from repjax.learners.learner import (
+  Objective,
+  Tree,
+  apply_module,
+  example_keys,
+  init_module,
+  join_views,
+  part_views,
+)
+from repjax.learners.network import Embedding, Network, encode_with
+from repjax.learners.spread import spread
+from repjax.learners.teacher import Schedule, Teacher, at_step, follow, start_teacher
+
+
+class Crops(NamedTuple):
+  """Views of one size.
+
+  Attributes:
+    augment: ``(key, image) -> image`` for one image in [0, 1].
+    count: how many are drawn an image.
+  """
+
+  augment: Callable[[jax.Array, jax.Array], jax.Array]
+  count: int
+
+
+class Seen(NamedTuple):
+  """What a loss of views is given.
+
+  Attributes:
+    online: the network's embedding of each view, global ones first.
+    target: the teacher's embedding of each global view; without a teacher the network's own.
+      No gradient flows, and without a predictor of its own ``predicted`` is ``projected``.
+    hidden: options by which the network saw each global view, ``[batch, ...]`` each.
+    batch: what was drawn from.
+    params: the network's parameters.
+    memory: the method's, as ``remember`` left it.
+    step: updates made so far.
+    key: for what the method draws itself.
+  """
+
+  online: tuple[Embedding, ...]
+  target: tuple[Embedding, ...]
+  hidden: tuple[dict[str, jax.Array], ...]
+  batch: Tree
+  params: Tree
+  memory: Tree
+  step: jax.Array
+  key: jax.Array
+
+
+def joint_embedding(
+  network: Network,
+  crops: Sequence[Crops],
+  loss: Callable[[Seen], jax.Array],
+  *,
+  normalize: Callable[[jax.Array], jax.Array] = lambda image: image,
+  momentum: Schedule | None = None,
+  memory: Callable[[jax.Array, Embedding], Tree] | None = None,
+  remember: Callable[[Seen], Tree] = lambda seen: seen.memory,
+  hide: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] | None = None,
+  encode_teacher: bool = False,
+  axis_name: str | None = None,
+) -> Objective:
+  """Builds an objective that compares embeddings of several views of an image.
+
+  Args:
+    network: what is trained.
+    crops: views by size. The first are the global ones: the teacher sees them alone.
+    loss: of what was seen, a scalar; it couples the batch as it likes.
+    normalize: last step before the encoder, in training and in ``encode``.
+    momentum: of the teacher, a number or ``step -> number``; no teacher if absent.
+    memory: makes what the method keeps beside parameters, such as a queue or a centre, from a key
+      and the target's embedding of a few images; nothing if absent.
+    remember: what is kept after a step, without gradient.
+    hide: ``(key, view) -> options`` of the encoder for one global view, such as
+      ``{"mask": [patches]}``; the teacher sees all of it.
+    encode_teacher: whether features are the teacher's.
+    axis_name: mapped axis that holds the rest of the batch, if any.
+
+  Returns:
+    The objective. Its metrics are those of `spread`, of the first view's features, and
+    ``agreement``, the mean cosine of the first view's projection and the second's, or the
+    target's where there is one view.
+  """
+  views = [group.count for group in crops]
+
+  def draw(batch, key):
+    image = to_float(batch["image"])
+    keys = iter(jax.random.split(key, sum(views)))
+    return [
+      [
+        jax.vmap(group.augment)(example_keys(next(keys), len(image), axis_name=axis_name), image)
+        for _ in range(group.count)
+      ]
+      for group in crops
+    ]
+
+  def hidden(key, drawn):
+    if hide is None:
+      return [{} for _ in drawn]
+    keys = [
+      example_keys(k, len(drawn[0]), axis_name=axis_name) for k in jax.random.split(key, len(drawn))
+    ]
+    return [jax.vmap(hide)(k, view) for k, view in zip(keys, drawn, strict=True)]
+
+  def init(key, batch):
+    k_network, k_draw, k_memory, k_hide = jax.random.split(key, 4)
+    # Shapes are those of a global view, whatever the image's.
+    view = draw(batch, k_draw)[0][0]
+    options = hidden(k_hide, [view])[0]
+    image = normalize(view)
+    params, rest = init_module(network, k_network, image, **options)
+    extra = {"rest": rest, "step": jnp.zeros((), jnp.int32)}
+    if momentum is not None:
+      extra["teacher"] = start_teacher(params, rest)
+    if memory is not None:
+      target, _ = apply_module(network, params, rest, image, predict=False)
+      extra["memory"] = memory(k_memory, target)
+    return params, extra
+
+  def loss_and_extra(params, extra, batch, key):
+    k_method = jax.random.fold_in(key, 0)
+    drawn = draw(batch, key)
+    options = hidden(jax.random.fold_in(key, 1), drawn[0])
+    rest, online = extra["rest"], []
+    for group, shown in enumerate(drawn):
+      # All views of a size in one pass, so that batch statistics are of them all.
+      image = normalize(join_views(shown))
+      given = jax.tree.map(lambda *x: join_views(x), *options) if group == 0 else {}
+      joined, rest = apply_module(network, params, rest, image, train=True, **given)
+      online += _part(joined, len(shown))
+    extra = extra | {"rest": rest}
+    whole = normalize(join_views(drawn[0]))
+    if momentum is not None:
+      teacher = extra["teacher"]
+      joined, seen_rest = apply_module(
+        network, teacher.params, teacher.rest, whole, train=True, predict=False
+      )
+      target = _part(joined, len(drawn[0]))
+      extra["teacher"] = teacher._replace(rest=seen_rest)
+    else:
+      target = [x._replace(predicted=x.projected) for x in online[: views[0]]]
+    seen = Seen(
+      online=tuple(online),
+      target=tuple(lax.stop_gradient(target)),
+      hidden=tuple(options),
+      batch=batch,
+      params=params,
+      memory=extra.get("memory"),
+      step=extra["step"],
+      key=k_method,
+    )
+    value = loss(seen)
+    if memory is not None:
+      extra["memory"] = lax.stop_gradient(remember(seen))
+    other = (*seen.online, *seen.target)[1].projected
+    unit = lambda x: l2_normalize(lax.stop_gradient(at_least_float32(x)))
+    metrics = spread(online[0].features.pooled, axis_name=axis_name)
+    metrics["agreement"] = jnp.mean(jnp.sum(unit(online[0].projected) * unit(other), -1))
+    return value, (extra, metrics)
+
+  def after(params, extra):
+    if momentum is not None:
+      teacher = follow(extra["teacher"], params, at_step(momentum, extra["step"]))
+      extra = extra | {"teacher": teacher}
+    return extra | {"step": extra["step"] + 1}
+
+  def encode(params, extra, image):
+    source = extra["teacher"] if encode_teacher else Teacher(params, extra["rest"])
+    return encode_with(network.encoder, *source, normalize(to_float(image)))
+
+  return Objective(init, loss_and_extra, encode, after)
+
+
+def _part(joined: Embedding, views: int) -> list[Embedding]:
+  """One embedding per view, from that of views side by side."""
+  take = lambda i: jax.tree.map(lambda x: part_views(x, views)[i], joined)
+  return [take(i) for i in range(views)]

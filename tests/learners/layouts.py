@@ -1,0 +1,91 @@
+"""A tiny encoder, a batch, and what every learner has to pass: one step on any layout."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from repjax.encoders import Features, patchify
+from repjax.learners import by_gradient
+from repjax.train.feed import place_batch
+from repjax.train.mesh import make_mesh, replicated
+from repjax.train.step import compile_update, init_state
+
+RNG = np.random.default_rng(0)
+BATCH = {
+  "image": RNG.integers(0, 256, (16, 8, 8, 3), np.uint8),
+  "label": np.array([0, 1, 2, -1, -1, -1, 1, 0, -1, 2, 0, 0, -1, -1, 1, 2], np.int32),
+}
+
+
+class Tiny(nn.Module):
+  """Patches through a dense layer; takes the options that a ViT takes."""
+
+  patch_size: int = 4
+  dim: int = 8
+
+  @nn.compact
+  def __call__(self, image, *, train=False, mask=None, keep=None):
+    x = patchify(image, self.patch_size)
+    if mask is not None:
+      token = self.param("mask_token", nn.initializers.normal(1.0), (x.shape[-1],))
+      x = jnp.where(mask[..., None], token[None, None], x)
+    x = jnp.tanh(nn.Dense(self.dim, name="patch")(x))
+    if keep is not None:
+      x = jnp.take_along_axis(x, keep[..., None], 1)
+    return Features(jnp.mean(x, 1), x, (x,))
+
+
+def noise(key, image):
+  """A view that is cheap to compile."""
+  return image * jax.random.uniform(key, minval=0.5, maxval=1.5)
+
+
+@functools.cache
+def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
+  """Start, states after each of a few updates and metrics of each, all on the host.
+
+  Kept for the tests that ask again for the same; do not change what comes back.
+
+  Args:
+    objective: ``axis_name -> Objective``.
+    layout: ``one`` device, or eight by ``pjit`` or ``pmap``.
+    batch: ``() -> batch`` of a multiple of eight rows.
+    count: updates.
+  """
+  batch, optimizer = batch(), optax.sgd(0.1)
+  make = lambda axis_name: by_gradient(objective(axis_name), optimizer, axis_name=axis_name)
+  one = make_mesh("data:1", devices=jax.devices()[:1])
+  mesh = one if layout == "one" else make_mesh("data:8")
+  # Partitioning is what is looked at, and unoptimized programs compile in half the time.
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  try:
+    start = jax.tree.map(np.asarray, init_state(make(None), batch, seed=0, mesh=one))
+    learner = make("data" if layout == "pmap" else None)
+    parallel = "pmap" if layout == "pmap" else "pjit"
+    update = compile_update(learner, mesh, seed=5, parallel=parallel)
+    state = jax.device_put(start, replicated(mesh))
+    placed = place_batch(batch, mesh)
+    states, metrics = [], []
+    for step in range(count):
+      state, seen = update(state, None, placed, step)
+      states.append(jax.tree.map(np.asarray, state))
+      metrics.append({name: float(value) for name, value in seen.items()})
+  finally:
+    jax.config.update("jax_disable_most_optimizations", before)
+  return start, states, metrics
+
+
+def check_layout(objective, layout, *, rtol=1e-4, atol=2e-5, **options):
+  """Raises unless a learner does on eight devices what it does on one, and moves at all."""
+  start, wanted, wanted_metrics = steps(objective, **options)
+  _, states, metrics = steps(objective, layout, **options)
+  close = lambda x, y: np.testing.assert_allclose(x, y, rtol, atol)
+  jax.tree.map(close, states, wanted)
+  jax.tree.map(close, metrics, wanted_metrics)
+  moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), wanted[-1].params, start.params)
+  assert max(jax.tree.leaves(moved)) > 1e-4
