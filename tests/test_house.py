@@ -37,6 +37,7 @@ LEARNER_PARTS = {
 LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "pairs", "partners")}
 EXPERIMENT_PARTS = {
   "experiments",
+  "experiments.claim",
   "experiments.outcome",
   "experiments.pretrain",
   "experiments.setup",
