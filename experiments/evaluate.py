@@ -6,12 +6,12 @@ Data, encoder and method are those of the run (``flags.json`` in its folder); fl
 as --shots=1,2,5 --protocols=few_shot,knn or --mesh, come on top.
 """
 
-import importlib
 import json
 
 from absl import flags
 
 from experiments import outcome
+from experiments.methods import METHODS
 from experiments.setup import prepare
 from repjax import evaluate
 from repjax.train import Checkpoints, hosts, launch
@@ -41,7 +41,7 @@ def main(settings: Settings) -> None:
   if not record.exists():
     raise FileNotFoundError(f"--workdir={workdir} is not the folder of a run: it has no flags.json")
   saved = json.loads(record.read_text())
-  method = importlib.import_module(f"experiments.{saved.pop('experiment')}").METHOD
+  method = METHODS[saved.pop("experiment")]
   given = settings.changed()
   settings = Settings({**settings.values(), **saved, **given}, given)
 

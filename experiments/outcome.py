@@ -272,9 +272,9 @@ def read_record(path: Path, method: Method, settings: Settings) -> list[dict[str
 
 def _command(method, settings):
   """What was run, but for the seed and flags that do not change what is learned."""
-  kept = settings.changed().keys() - launch.FREE - {"seed"} | (
+  kept = settings.changed().keys() - launch.FREE - {"seed", "method"} | (
     settings.changed().keys() & {"protocols", "shots"}
   )
   flag = lambda value: ",".join(value) if isinstance(value, list) else value
   listed = [f"--{name}={flag(settings.changed()[name])}" for name in sorted(kept)]
-  return " ".join([f"python -m experiments.{method.name}", *listed, "--seed=SEED"])
+  return " ".join([method.command(), *listed, "--seed=SEED"])

@@ -35,6 +35,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from experiments.methods import METHODS
 from experiments.setup import Method, build
 from repjax.train import launch, make_mesh
 from repjax.train.feed import check_divisible, place_batch
@@ -265,19 +266,19 @@ def _measure(method, settings, devices, planned):
 
 
 def _experiment(arguments: list[str]) -> Method:
-  """The method that ``--experiment`` names; its import defines flags, so it precedes theirs."""
+  """The method that ``--experiment`` names; its launcher sets defaults before flags are read."""
   name = "simclr"
   for place, argument in enumerate(arguments):
     flag, _, value = argument.partition("=")
     if flag.lstrip("-") == "experiment":
       name = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
-  known = sorted(
-    path.stem for path in Path(__file__).parent.glob("*.py") if "\nMETHOD = " in path.read_text()
-  )
-  if name not in known:
-    print(f"error: --experiment={name} is unknown; choose of {', '.join(known)}", file=sys.stderr)
+  if name not in METHODS:
+    known = ", ".join(sorted(METHODS))
+    print(f"error: --experiment={name} is unknown; choose of {known}", file=sys.stderr)
     raise SystemExit(1)
-  return importlib.import_module(f"experiments.{name}").METHOD
+  if launcher := METHODS[name].launcher:
+    importlib.import_module(f"experiments.{launcher}")
+  return METHODS[name]
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class Setup(NamedTuple):
     classes: class names; empty if nothing is labelled.
     axis_name: mapped axis that holds the rest of a batch, under pmap.
     dtype: of the computation.
+    steps: length of the run.
   """
 
   encoder: nn.Module
@@ -79,6 +80,7 @@ class Setup(NamedTuple):
   classes: tuple[str, ...]
   axis_name: str | None
   dtype: Any
+  steps: int
 
 
 class Method(NamedTuple):
@@ -87,6 +89,7 @@ class Method(NamedTuple):
   Attributes:
     name: of the experiment and its row in tables.
     objective: ``(settings, setup) -> Objective``.
+    launcher: module of experiments that runs it; ``ssl --method=NAME`` if absent.
     labels: whether it trains on labels.
     stem: of a ViT, where ``--stem`` is not given.
     next_command: what a reader may try next.
@@ -95,10 +98,15 @@ class Method(NamedTuple):
 
   name: str
   objective: Callable[[Settings, Setup], Objective]
+  launcher: str | None = None
   labels: bool = False
   stem: str = "patch"
   next_command: str = ""
   reconstruct: Callable[..., Reconstructions] | None = None
+
+  def command(self) -> str:
+    """How it is run."""
+    return f"python -m experiments.{self.launcher or f'ssl --method={self.name}'}"
 
 
 class Built(NamedTuple):
@@ -265,6 +273,7 @@ def build(
   dtype = jnp.dtype(settings.dtype)
   mean, std = statistics
   size = settings.view_size or image_shape[0]
+  steps = launch.total_steps(settings, examples)
   setup = Setup(
     encoder=make_encoder(settings, size, vit_stem=method.stem, axis_name=axis_name, dtype=dtype),
     normalize=functools.partial(_normalize, size=size, mean=mean, std=std),
@@ -273,8 +282,8 @@ def build(
     classes=classes,
     axis_name=axis_name,
     dtype=dtype,
+    steps=steps,
   )
-  steps = launch.total_steps(settings, examples)
   optimizer, rate = launch.make_optimizer(settings, steps)
   learner = by_gradient(
     method.objective(settings, setup),

@@ -22,62 +22,18 @@ is for a GPU and has not been run; a public reference for this net and length is
 from absl import flags
 
 from experiments import pretrain
-from experiments.setup import Method, Setup, whole_numbers
-from repjax.augment import affine_augment, simclr_augment
-from repjax.encoders import MLP
-from repjax.learners import Objective, simclr
+from experiments.methods import METHODS
 from repjax.train.launch import Settings, run_app
 
-flags.DEFINE_float("temperature", 0.3, "Of the softmax.", lower_bound=0)
-flags.DEFINE_list("projector", ["128", "64"], "Widths of the projector's layers.")
-flags.DEFINE_enum("projector_norm", "none", ["none", "batch", "layer"], "Between its layers.")
-flags.DEFINE_enum("augment", None, ["affine", "simclr"], "Views; affine for grey images if absent.")
-flags.DEFINE_float("colour", 0.5, "Strength of colour jitter, for --augment=simclr.")
 # Chosen on 300 of the 1,297 train digits, the rest being trained on.
 flags.FLAGS.set_default("encoder", "vit_nano4")
 flags.FLAGS.set_default("steps", 1000)
 flags.FLAGS.set_default("batch_size", 128)
 flags.FLAGS.set_default("learning_rate", 4e-3)
 flags.FLAGS.set_default("clip", 1.0)
+flags.FLAGS.set_default("temperature", 0.3)
 
-
-def objective(settings: Settings, setup: Setup) -> Objective:
-  """SimCLR as the flags describe it."""
-  if (settings.augment or ("affine" if setup.channels == 1 else "simclr")) == "affine":
-    view = affine_augment(
-      degrees=25,
-      scale=(0.75, 1.25),
-      shear=20,
-      translate=0.15,
-      brightness=0.2,
-      contrast=0.2,
-      noise=0.1,
-    )
-  else:
-    view = simclr_augment(
-      setup.image_size,
-      strength=settings.colour,
-      blur=setup.image_size > 64,
-      min_area=settings.min_area or 0.2,
-    )
-  norm = settings.projector_norm
-  projector = MLP(
-    whole_numbers("projector", settings.projector),
-    norm=None if norm == "none" else norm,
-    axis_name=setup.axis_name,
-    dtype=setup.dtype,
-  )
-  return simclr(
-    setup.encoder,
-    projector,
-    view,
-    normalize=setup.normalize,
-    temperature=settings.temperature,
-    axis_name=setup.axis_name,
-  )
-
-
-METHOD = Method("simclr", objective, stem="conv", next_command="python -m experiments.simmim")
+METHOD = METHODS["simclr"]
 
 
 def main(settings: Settings) -> None:

@@ -38,8 +38,10 @@ LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "p
 EXPERIMENT_PARTS = {
   "experiments",
   "experiments.claim",
+  "experiments.methods",
   "experiments.outcome",
   "experiments.pretrain",
+  "experiments.reconstructions",
   "experiments.setup",
 }
 

@@ -97,7 +97,12 @@ def normalize(
 
 
 def simclr_augment(
-  size: int, *, strength: float = 1.0, blur: bool = True, min_area: float = 0.08
+  size: int,
+  *,
+  strength: float = 1.0,
+  blur: bool = True,
+  min_area: float = 0.08,
+  max_area: float = 1.0,
 ) -> Augmentation:
   """Crop, flip, colour jitter, greyscale, blur: one view of SimCLR.
 
@@ -107,6 +112,7 @@ def simclr_augment(
     blur: whether to blur, with probability 0.5 and a kernel of a tenth of the image; not on
       CIFAR-10 in the paper, and without effect below 20 pixels.
     min_area: least share of the image's area in a crop, in (0, 1].
+    max_area: greatest share; below 1 for the small crops of a multi-crop.
 
   Returns:
     ``(key, image) -> image``, ``[h, w, c] -> [size, size, c]``, 1 or 3 channels, in [0, 1].
@@ -120,7 +126,7 @@ def simclr_augment(
   s = 0.8 * strength
   colours = partial(jitter, brightness=s, contrast=s, saturation=s, hue=0.2 * strength)
   return compose(
-    partial(random_resized_crop, size=size, area=(min_area, 1.0)),
+    partial(random_resized_crop, size=size, area=(min_area, max_area)),
     flip,
     with_probability(0.8, colours),
     greyscale,

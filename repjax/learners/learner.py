@@ -21,7 +21,8 @@ class Learner(NamedTuple):
   Attributes:
     init: ``(key, batch) -> state``.
     update: ``(state, batch, key) -> (state, metrics)``, one step, traceable. ``batch["image"]`` is
-      ``[batch, height, width, channels]`` uint8; metrics are scalars.
+      ``[batch, height, width, channels]`` uint8; metrics are scalars. Those of
+      `repjax.learners.spread` let the loop say when a run has collapsed.
     encode: ``(state, inputs) -> Features``, deterministic, in evaluation mode.
   """
 

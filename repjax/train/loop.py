@@ -19,6 +19,7 @@ from tqdm import tqdm
 from repjax.learners.learner import Learner
 from repjax.train import hosts
 from repjax.train.checkpoint import Checkpoints
+from repjax.train.collapse import CollapseWatch
 from repjax.train.feed import Feed, check_divisible, first_batch, place_batch, place_table
 from repjax.train.flops import count_flops, peak_flops
 from repjax.train.log import MetricLog
@@ -147,7 +148,7 @@ def train(
   pending = collections.deque()  # (step, metrics still on the device)
   window = []  # metrics since the last line of the log
   recent = collections.deque(maxlen=_MEMORY)
-  company = hosts.Company(mesh)
+  collapse, company = CollapseWatch(), hosts.Company(mesh)
   flops, speed, saved = None, {}, first
   mark = None  # when the current stretch of the clock began, and at which step
   waited = 0.0  # seconds of the stretch in which the host had to wait for batches
@@ -233,6 +234,8 @@ def train(
         means = {k: float(np.mean([m[k] for m in window])) for k in window[-1]}
         window.clear()
         speed |= company.slowest(steps)
+        if lead:
+          collapse.look(step, means)
         log.write(step, {**means, **(watch(step) if watch else {}), **speed})
         first_metric = next(iter(sorted(means, key=lambda name: name != "loss")))
         note = f"{first_metric} {means[first_metric]:.3f}"
