@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,16 @@ def run(
   """
   launch.use_compile_cache(settings)
   path = Path(settings.results or f"runs/{name}.json")
-  seeds = _seeds(settings.seeds)
-  command = _command(name, settings)
-  runs = _recorded(path, command)
-  for seed in seeds:
+  command = spelt(name, settings)
+  runs = recorded(path, command)
+  for seed in seeds(settings):
     if any(run["seed"] == seed for run in runs):
       print(f"seed {seed}: on record in {path}")
       continue
     numbers = study(seed, settings)
     settings.check_all_read()
     runs += [{"method": m, "seed": seed, "metrics": values} for m, values in numbers.items()]
-    record = {
-      "command": command,
-      "commit": launch.commit(),
-      "hardware": launch.hardware(),
-      "date": time.strftime("%Y-%m-%d"),
-      "data": described,
-      "runs": runs,
-    }
-    launch.write_whole(path, json.dumps(record, indent=1) + "\n")
+    record(path, command, described, runs)
   print("\n" + evaluate.format_table(summarize(runs)) + f"\n\nrecord: {path}")
 
 
@@ -156,13 +147,37 @@ def features(
   return np.concatenate([np.asarray(part) for part in parts])[:size]
 
 
-def _seeds(texts):
+def seeds(settings: Settings) -> list[int]:
+  """What ``--seeds`` lists.
+
+  Args:
+    settings: the flags.
+
+  Returns:
+    The numbers.
+
+  Raises:
+    ValueError: if they are none.
+  """
+  texts = settings.seeds
   if not texts or not all(text.strip().isdigit() for text in texts):
     raise ValueError(f"--seeds={','.join(texts)} is not a list of whole numbers; write 0,1,2")
   return [int(text) for text in texts]
 
 
-def _recorded(path, command):
+def recorded(path: Path, command: str) -> list[dict[str, Any]]:
+  """The runs that a results file holds.
+
+  Args:
+    path: the file.
+    command: what is run now.
+
+  Returns:
+    The runs; none if there is no file.
+
+  Raises:
+    ValueError: if the file holds runs of another command.
+  """
   if not path.exists():
     return []
   before = json.loads(path.read_text())
@@ -174,8 +189,38 @@ def _recorded(path, command):
   return before["runs"]
 
 
-def _command(name, settings):
+def record(path: Path, command: str, described: str, runs: list[dict[str, Any]]) -> None:
+  """Writes runs as results/README.md describes them.
+
+  Args:
+    path: the file.
+    command: what anyone can run again.
+    described: the data, split sizes and preprocessing.
+    runs: all that the file is to hold.
+  """
+  content = {
+    "command": command,
+    "commit": launch.commit(),
+    "hardware": launch.hardware(),
+    "date": time.strftime("%Y-%m-%d"),
+    "data": described,
+    "runs": runs,
+  }
+  launch.write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def spelt(name: str, settings: Settings, free: Collection[str] = ("seed", "seeds")) -> str:
+  """The command, but for flags that do not change what is learned.
+
+  Args:
+    name: of the experiment's module.
+    settings: the flags.
+    free: flags of the experiment that do not.
+
+  Returns:
+    What one would type.
+  """
   given = settings.changed()
-  kept = sorted(given.keys() - launch.FREE - {"seed", "seeds"})
+  kept = sorted(given.keys() - launch.FREE - set(free))
   flag = lambda value: ",".join(value) if isinstance(value, list) else value
   return " ".join([f"python -m experiments.{name}", *(f"--{k}={flag(given[k])}" for k in kept)])
