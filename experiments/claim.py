@@ -1,8 +1,6 @@
 """What experiments on a paper's claim share: seeds, short trainings, table and record."""
 
-import json
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import setup  # noqa: F401, defines --results
+from experiments import setup  # noqa: F401, defines --data
+from experiments.records import read_record, spelt, write_record
 from repjax import data, evaluate
 from repjax.learners import Learner
 from repjax.train import launch
@@ -40,8 +39,8 @@ def run(
   """
   launch.use_compile_cache(settings)
   path = Path(settings.results or f"runs/{name}.json")
-  command = spelt(name, settings)
-  runs = recorded(path, command)
+  command = spelt(f"python -m experiments.{name}", settings, ("seed", "seeds"))
+  runs = read_record(path, command)
   for seed in seeds(settings):
     if any(run["seed"] == seed for run in runs):
       print(f"seed {seed}: on record in {path}")
@@ -49,7 +48,7 @@ def run(
     numbers = study(seed, settings)
     settings.check_all_read()
     runs += [{"method": m, "seed": seed, "metrics": values} for m, values in numbers.items()]
-    record(path, command, described, runs)
+    write_record(path, command, described, runs)
   print("\n" + evaluate.format_table(summarize(runs)) + f"\n\nrecord: {path}")
 
 
@@ -163,64 +162,3 @@ def seeds(settings: Settings) -> list[int]:
   if not texts or not all(text.strip().isdigit() for text in texts):
     raise ValueError(f"--seeds={','.join(texts)} is not a list of whole numbers; write 0,1,2")
   return [int(text) for text in texts]
-
-
-def recorded(path: Path, command: str) -> list[dict[str, Any]]:
-  """The runs that a results file holds.
-
-  Args:
-    path: the file.
-    command: what is run now.
-
-  Returns:
-    The runs; none if there is no file.
-
-  Raises:
-    ValueError: if the file holds runs of another command.
-  """
-  if not path.exists():
-    return []
-  before = json.loads(path.read_text())
-  if before["command"] != command:
-    raise ValueError(
-      f"--results={path} holds runs of {before['command']!r}, this is {command!r}; "
-      f"choose another file"
-    )
-  return before["runs"]
-
-
-def record(path: Path, command: str, described: str, runs: list[dict[str, Any]]) -> None:
-  """Writes runs as results/README.md describes them.
-
-  Args:
-    path: the file.
-    command: what anyone can run again.
-    described: the data, split sizes and preprocessing.
-    runs: all that the file is to hold.
-  """
-  content = {
-    "command": command,
-    "commit": launch.commit(),
-    "hardware": launch.hardware(),
-    "date": time.strftime("%Y-%m-%d"),
-    "data": described,
-    "runs": runs,
-  }
-  launch.write_whole(path, json.dumps(content, indent=1) + "\n")
-
-
-def spelt(name: str, settings: Settings, free: Collection[str] = ("seed", "seeds")) -> str:
-  """The command, but for flags that do not change what is learned.
-
-  Args:
-    name: of the experiment's module.
-    settings: the flags.
-    free: flags of the experiment that do not.
-
-  Returns:
-    What one would type.
-  """
-  given = settings.changed()
-  kept = sorted(given.keys() - launch.FREE - set(free))
-  flag = lambda value: ",".join(value) if isinstance(value, list) else value
-  return " ".join([f"python -m experiments.{name}", *(f"--{k}={flag(given[k])}" for k in kept)])

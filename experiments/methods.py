@@ -134,6 +134,7 @@ _LISTED = (
   Method(
     "simmim",
     simmim,
+    views=1,
     launcher="simmim",
     next_command="python -m experiments.supervised",
     reconstruct=reconstructions.of_simmim,
@@ -142,6 +143,7 @@ _LISTED = (
     "supervised",
     supervised,
     labels=True,
+    views=1,
     launcher="supervised",
     next_command="python -m experiments.simclr",
   ),

@@ -3,8 +3,6 @@
 import functools
 import importlib.metadata
 import importlib.util
-import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from experiments.records import spelt, write_record
 from experiments.setup import Method, Prepared
 from repjax import data, evaluate
 from repjax.arrays import batch_shards
@@ -234,47 +233,22 @@ def record(
     name = row.replace(" ", "_")
     runs.append({"method": name, "seed": settings.seed, "metrics": numbers})
   size, channels = ready.setup.image_size, ready.setup.channels
-  content = {
-    "command": _command(method, settings),
-    "commit": launch.commit(),
-    "hardware": launch.hardware(),
-    "date": time.strftime("%Y-%m-%d"),
-    "data": f"{ready.dataset.name}: {len(ready.dataset.train)} train, {len(ready.dataset.test)} "
-    f"test, seen at {size}x{size}x{channels}",
-    "runs": runs,
-  }
-  launch.write_whole(path, json.dumps(content, indent=1) + "\n")
+  described = (
+    f"{ready.dataset.name}: {len(ready.dataset.train)} train, {len(ready.dataset.test)} test, "
+    f"seen at {size}x{size}x{channels}"
+  )
+  write_record(path, command(method, settings), described, runs)
 
 
-def read_record(path: Path, method: Method, settings: Settings) -> list[dict[str, Any]]:
-  """The runs that a results file holds, of which this one is to be another.
+def command(method: Method, settings: Settings) -> str:
+  """What was run, but for the seed and flags that do not change what is learned or measured.
 
   Args:
-    path: the JSON file.
     method: what the launcher adds.
     settings: the flags.
 
   Returns:
-    Its runs; none if there is no file yet.
-
-  Raises:
-    ValueError: if the file holds runs of another command.
+    What one would type.
   """
-  if not path.exists():
-    return []
-  before, now = json.loads(path.read_text()), _command(method, settings)
-  if before["command"] != now:
-    raise ValueError(
-      f"--results={path} holds runs of {before['command']!r}, this is {now!r}; choose another file"
-    )
-  return before["runs"]
-
-
-def _command(method, settings):
-  """What was run, but for the seed and flags that do not change what is learned."""
-  kept = settings.changed().keys() - launch.FREE - {"seed", "method"} | (
-    settings.changed().keys() & {"protocols", "shots"}
-  )
-  flag = lambda value: ",".join(value) if isinstance(value, list) else value
-  listed = [f"--{name}={flag(settings.changed()[name])}" for name in sorted(kept)]
-  return " ".join([method.command(), *listed, "--seed=SEED"])
+  measured = settings.changed().keys() & {"protocols", "shots"}
+  return spelt(method.command(), settings, ("seed", "method"), kept=measured) + " --seed=SEED"

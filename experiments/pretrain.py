@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from experiments import outcome
+from experiments.records import read_record
 from experiments.setup import Method, prepare
 from repjax import evaluate
 from repjax.train import hosts, launch, train
@@ -42,7 +43,7 @@ def run(method: Method, settings: Settings) -> None:
     }
     results = settings.results and Path(settings.results)
     settings.check_all_read()
-    read = lambda: outcome.read_record(results, method, settings) if results else []
+    read = lambda: read_record(results, outcome.command(method, settings)) if results else []
     hosts.by_lead(read)  # rather find out now
     trained = train(ready.learner, ready.feed, ready.schedule, **options)
     table, features = outcome.score(method, settings, ready, trained.state)

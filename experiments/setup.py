@@ -54,7 +54,6 @@ flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computati
 flags.DEFINE_list("protocols", ["few_shot", "knn", "linear"], "What the table at the end holds.")
 flags.DEFINE_list("shots", ["1", "5"], "Labelled examples per class in few_shot.")
 flags.DEFINE_integer("eval_batch_size", 512, "Examples encoded at a time.", lower_bound=1)
-flags.DEFINE_string("results", None, "JSON file to add this run's numbers to, for results/.")
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -91,6 +90,7 @@ class Method(NamedTuple):
     objective: ``(settings, setup) -> Objective``.
     launcher: module of experiments that runs it; ``ssl --method=NAME`` if absent.
     labels: whether it trains on labels.
+    views: of an image that the trained net encodes in a step, in the area of a large one.
     stem: of a ViT, where ``--stem`` is not given.
     next_command: what a reader may try next.
     reconstruct: ``(settings, setup, state, images) -> Reconstructions``, for the report, if any.
@@ -100,6 +100,7 @@ class Method(NamedTuple):
   objective: Callable[[Settings, Setup], Objective]
   launcher: str | None = None
   labels: bool = False
+  views: float = 2
   stem: str = "patch"
   next_command: str = ""
   reconstruct: Callable[..., Reconstructions] | None = None

@@ -42,6 +42,7 @@ EXPERIMENT_PARTS = {
   "experiments.outcome",
   "experiments.pretrain",
   "experiments.reconstructions",
+  "experiments.records",
   "experiments.setup",
 }
 
