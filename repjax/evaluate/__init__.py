@@ -1,18 +1,30 @@
 """Frozen features to tables of numbers."""
 
+from repjax.evaluate.clustering import (
+  cluster_kmeans,
+  clustering_scores,
+  kmeans,
+  matched_accuracy,
+)
 from repjax.evaluate.embed import Embedded, embed, pixels
 from repjax.evaluate.few_shot import few_shot
 from repjax.evaluate.knn import knn
 from repjax.evaluate.linear import linear_probe
+from repjax.evaluate.spectrum import spectrum
 from repjax.evaluate.table import evaluate, format_table
 
 __all__ = [
   "Embedded",
+  "cluster_kmeans",
+  "clustering_scores",
   "embed",
   "evaluate",
   "few_shot",
   "format_table",
+  "kmeans",
   "knn",
   "linear_probe",
+  "matched_accuracy",
   "pixels",
+  "spectrum",
 ]
