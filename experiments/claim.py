@@ -66,6 +66,8 @@ def summarize(runs: list[dict[str, Any]]) -> Numbers:
     rows = [run["metrics"] for run in runs if run["method"] == method]
     table[method] = {}
     for metric in rows[0]:
+      if metric.endswith("_stderr") and len(rows) > 1:
+        continue  # of draws within a run; between runs counts
       values = [row[metric] for row in rows if metric in row]
       table[method][metric] = float(np.mean(values))
       if len(values) > 1:

@@ -1,19 +1,18 @@
-"""Every method of pretraining, one encoder, one budget, one evaluation.
+"""Every method of pretraining: one encoder, one budget, one evaluation.
 
   python -m experiments.compare_ssl --data=folder:data/cifar10
 
-pretrains a small ViT on CIFAR-10 at 16x16 pixels by each method and three seeds, beside raw pixels, their
-principal components and the encoder before training. The budget is views that the trained net
-encodes, whatever a method makes of them. What is on record is not run again, and a run that was cut off
-goes on from its checkpoint.
+pretrains a small ViT on CIFAR-10 at 16x16 pixels by each method and three seeds, beside raw pixels,
+their principal components and the encoder before training. The budget is views that the trained
+net encodes, whatever a method makes of them. What is on record is not run again, and a run that was
+cut off goes on from its checkpoint.
 
   python -m experiments.compare_ssl --data=folder:data/cifar10 --methods=byol,dino --seeds=0
 
-runs some of them. The table and a picture of it are in results/compare_ssl.json and .png.
+runs some of them. A picture of the table lies beside the record.
 """
 
 import functools
-import json
 from pathlib import Path
 
 import jax
@@ -23,8 +22,9 @@ from absl import flags
 from experiments import claim, outcome
 from experiments.methods import METHODS
 from experiments.records import read_record, spelt, write_record
-from experiments.setup import Method, prepare
+from experiments.setup import Prepared, prepare
 from repjax import data, evaluate
+from repjax.augment import to_float
 from repjax.evaluate import figures
 from repjax.train import init_state, launch, train
 from repjax.train.launch import Settings, run_app
@@ -61,21 +61,23 @@ def main(settings: Settings) -> None:
       f"--methods={','.join(unknown)} is unknown; choose of {', '.join(sorted(METHODS))}"
     )
   path = Path(settings.results or "runs/compare_ssl.json")
-  command = spelt(
-    "python -m experiments.compare_ssl", settings, ("methods", "seed", "seeds"), kept=()
-  )
-  runs = read_record(path, command)
-  done = {(run["method"], run["seed"]) for run in runs}
+  command = spelt("python -m experiments.compare_ssl", settings, ("methods", "seed", "seeds"))
+  runs, dataset = read_record(path, command), None
+  workdir = Path(settings.workdir or "runs/compare_ssl")
+  # Nothing is drawn of pixels: one run stands for all seeds.
+  key = lambda name, seed: (name, None if name in CONTROLS[:2] else seed)
+  done = {key(run["method"], run["seed"]) for run in runs}
   for seed in claim.seeds(settings):
     for name in [*CONTROLS, *settings.methods]:
-      once = name in CONTROLS[:2]  # nothing is drawn there
-      if (name, 0 if once else seed) in done:
+      if key(name, seed) in done:
         continue
-      numbers, described = _run(name, settings.replace(seed=seed))
+      ready, chosen = _prepared(name, settings.replace(seed=seed), dataset)
+      dataset = ready.dataset
+      numbers = _numbers(name, chosen, ready, workdir / f"{name}_{seed}")
       settings.check_all_read()
       runs.append({"method": name, "seed": seed, "metrics": numbers})
-      done.add((name, seed))
-      write_record(path, command, described, runs)
+      done.add(key(name, seed))
+      write_record(path, command, outcome.described(ready), runs)
       print(f"seed {seed}\n{evaluate.format_table({name: numbers})}\n", flush=True)
   table = claim.summarize(runs)
   table = dict(sorted(table.items(), key=lambda row: row[1]["knn_20"]))
@@ -84,29 +86,26 @@ def main(settings: Settings) -> None:
   path.with_suffix(".png").write_bytes(figures.draw_bars(bars, CONTROLS, "kNN accuracy, k=20"))
 
 
-def _run(name: str, settings: Settings) -> tuple[dict[str, float], str]:
-  """Numbers of a method or a control, and the data in words."""
-  method = METHODS.get(name, METHODS["simclr"])
-  recipe = RECIPES.get(name, {})
+def _prepared(name, settings, dataset) -> tuple[Prepared, Settings]:
+  """The parts of a run, and its flags."""
+  method = METHODS.get(name, METHODS["simclr"])  # controls train nothing
   steps = round(settings.views / (settings.batch_size * method.views))
-  settings = settings.replace(**recipe, steps=steps)
-  ready = _prepared(method, settings)
-  splits = ready.dataset.train, ready.dataset.test
-  described = (
-    f"{ready.dataset.name}: {len(splits[0])} train, {len(splits[1])} test, seen at "
-    f"{ready.setup.image_size}x{ready.setup.image_size}x{ready.setup.channels}"
-  )
+  settings = settings.replace(**RECIPES.get(name, {}), steps=steps)
+  return prepare(method, settings, dataset=dataset), settings
+
+
+def _numbers(name, settings, ready: Prepared, workdir: Path) -> dict[str, float]:
+  """Trains, if there is something to train, and evaluates."""
+  splits, seconds = (ready.dataset.train, ready.dataset.test), {}
   if name in CONTROLS[:2]:
-    features = [_small_pixels(ready, split) for split in splits]
+    features = [_seen_pixels(ready, split) for split in splits]
     if name == "principal_components":
-      features = evaluate.principal_components(*features, count=128)
+      features = evaluate.projected(*features, count=min(128, features[0].features.shape[1]))
   else:
     if name == "untrained":
       example = {k: v[None] for k, v in ready.dataset.train[0].items()}
       state = init_state(ready.learner, example, seed=settings.seed, mesh=ready.mesh)
     else:
-      workdir = Path(settings.workdir or "runs/compare_ssl") / f"{name}_{settings.seed}"
-      launch.write_whole(workdir / "statistics.json", json.dumps(ready.statistics))
       trained = train(
         ready.learner,
         ready.feed,
@@ -118,11 +117,23 @@ def _run(name: str, settings: Settings) -> tuple[dict[str, float], str]:
         progress=settings.progress,
         record={"flags": settings.values()},
       )
-      state = trained.state
+      state, seconds = trained.state, {"seconds": trained.speed["training_seconds"]}
     size = settings.eval_batch_size
     features = [outcome.embed(ready, state, split, size, name, quiet=True) for split in splits]
   key = jax.random.key(settings.seed)
-  numbers = evaluate.evaluate(*features, key=key, protocols=PROTOCOLS)
-  if name not in CONTROLS:
-    numbers["seconds"] = trained.speed["training_seconds"]
-  return {k: v for k, v in numbers.items() if k != "linear_penalty"}, described
+  numbers = evaluate.evaluate(*features, key=key, protocols=PROTOCOLS) | seconds
+  return {k: v for k, v in numbers.items() if k != "linear_penalty"}
+
+
+def _seen_pixels(ready: Prepared, split: data.Source) -> evaluate.Embedded:
+  """What the encoder is shown, as it is."""
+  see = jax.jit(lambda image: ready.setup.normalize(to_float(image)))
+  batches = (
+    {"image": np.asarray(see(batch["image"])), "label": batch["label"]}
+    for batch in data.once(split, 2000)
+  )
+  return evaluate.pixels(batches)
+
+
+if __name__ == "__main__":
+  run_app(main)

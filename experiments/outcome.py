@@ -232,12 +232,23 @@ def record(
   for row, numbers in table.items():
     name = row.replace(" ", "_")
     runs.append({"method": name, "seed": settings.seed, "metrics": numbers})
+  write_record(path, command(method, settings), described(ready), runs)
+
+
+def described(ready: Prepared) -> str:
+  """The data of a run in words.
+
+  Args:
+    ready: the parts of the run.
+
+  Returns:
+    Name, sizes of the splits, and how they are seen.
+  """
   size, channels = ready.setup.image_size, ready.setup.channels
-  described = (
+  return (
     f"{ready.dataset.name}: {len(ready.dataset.train)} train, {len(ready.dataset.test)} test, "
     f"seen at {size}x{size}x{channels}"
   )
-  write_record(path, command(method, settings), described, runs)
 
 
 def command(method: Method, settings: Settings) -> str:

@@ -157,7 +157,11 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-  method: Method, settings: Settings, *, statistics: Statistics | None = None
+  method: Method,
+  settings: Settings,
+  *,
+  statistics: Statistics | None = None,
+  dataset: data.Dataset | None = None,
 ) -> Prepared:
   """Builds what the flags ask for.
 
@@ -165,6 +169,7 @@ def prepare(
     method: what the launcher adds.
     settings: the flags.
     statistics: mean and deviation of the channels; measured on the train split if absent.
+    dataset: what the flags load, where another run of the same flags has loaded it.
 
   Returns:
     The parts of a run.
@@ -179,7 +184,7 @@ def prepare(
     options["test_fraction"] = settings.test_fraction
   if settings.data.startswith("folder:"):
     options["skip_unreadable"] = settings.skip_unreadable
-  dataset = data.load(settings.data, **options)
+  dataset = dataset or data.load(settings.data, **options)
   progress = None if settings.progress else False  # bars are for long work alone
   resident = data.nbytes(dataset.train) <= settings.device_data_mb * 2**20
   workers = 0 if resident else settings.workers

@@ -6,7 +6,7 @@ from repjax.evaluate.clustering import (
   kmeans,
   matched_accuracy,
 )
-from repjax.evaluate.embed import Embedded, embed, pixels
+from repjax.evaluate.embed import Embedded, embed, pixels, projected
 from repjax.evaluate.few_shot import few_shot
 from repjax.evaluate.knn import knn
 from repjax.evaluate.linear import linear_probe
@@ -26,5 +26,6 @@ __all__ = [
   "linear_probe",
   "matched_accuracy",
   "pixels",
+  "projected",
   "spectrum",
 ]

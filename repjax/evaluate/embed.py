@@ -137,6 +137,31 @@ def pixels(batches: Iterable[Batch]) -> Embedded:
   return Embedded(image.reshape(len(image), -1).astype(np.float32) / 255, label)
 
 
+def projected(train: Embedded, test: Embedded, *, count: int) -> tuple[Embedded, Embedded]:
+  """A control without learning: coordinates along the train features' directions of most variance.
+
+  Args:
+    train: features whose principal components are found, ``[n, dim]``.
+    test: features to be turned in the same way.
+    count: directions kept, at most ``dim``.
+
+  Returns:
+    Both, ``count`` wide, centred on the train mean.
+
+  Raises:
+    ValueError: if ``count`` is larger than the features are wide.
+  """
+  dim = train.features.shape[1]
+  if count > dim:
+    raise ValueError(f"count={count} components of features of dim {dim}; choose at most {dim}")
+  mean = train.features.mean(0, keepdims=True, dtype=np.float64)
+  centred = train.features - mean
+  _, axes = np.linalg.eigh(centred.T @ centred)
+  axes = axes[:, ::-1][:, :count]
+  turn = lambda split: split._replace(features=((split.features - mean) @ axes).astype(np.float32))
+  return turn(train), turn(test)
+
+
 def labelled(train: Embedded, test: Embedded) -> tuple[Embedded, Embedded]:
   """Drops the examples labelled -1, which neither teach nor test.
 

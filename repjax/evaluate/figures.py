@@ -3,7 +3,7 @@
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -192,6 +192,40 @@ def draw_rows(rows: Mapping[str, np.ndarray]) -> bytes:
     axes.axis("off")
 
   return _png((0.8 * (count + 1.8), 0.8 * len(shown)), draw)
+
+
+def draw_bars(
+  values: Mapping[str, tuple[float, float]], controls: Collection[str], label: str
+) -> bytes:
+  """Draws one number a method, controls in grey and the best of them as a line to beat.
+
+  Args:
+    values: mean and standard error by method, from below to above; an error of 0 is not drawn.
+    controls: which of them are controls.
+    label: what the numbers are.
+
+  Returns:
+    A PNG file's bytes.
+  """
+
+  def draw(figure):
+    axes = figure.add_subplot()
+    for place, (name, (mean, error)) in enumerate(values.items()):
+      colour = _MUTED if name in controls else COLOURS[0]
+      axes.barh(place, mean, 0.7, color=colour, alpha=0.5 if name in controls else 1)
+      if error:
+        axes.errorbar(mean, place, xerr=error, color=_INK, linewidth=1, capsize=2)
+      axes.annotate(
+        f"{mean:.3f}", (mean + error, place), (4, 0), textcoords="offset points", va="center"
+      )
+    if beaten := [mean for name, (mean, _) in values.items() if name in controls]:
+      axes.axvline(max(beaten), color=_MUTED, linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(values)), [readable(name) for name in values])
+    axes.tick_params(length=0)
+    axes.margins(x=0.12, y=0.01)
+    axes.set_xlabel(label)
+
+  return _png((6, 0.8 + 0.24 * len(values)), draw)
 
 
 def _place(axes, image, x, y):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from repjax.evaluate import embed, pixels
+from repjax.evaluate import embed, pixels, projected
 from repjax.evaluate.embed import Embedded, labelled, rank_in_class
 
 N = 93
@@ -111,3 +111,20 @@ def test_ranks_are_a_uniform_permutation_within_each_class():
   # Four standard deviations of a binomial share.
   share = np.where(label == 0, 1 / 5, 1 / 3)
   assert np.all(np.abs(firsts / 300 - share) < 4 * np.sqrt(share * (1 - share) / 300))
+
+
+def test_projections_are_those_of_scikit_learn_up_to_their_sign():
+  from sklearn.decomposition import PCA
+
+  rng = np.random.default_rng(0)
+  train, test = (
+    Embedded(rng.normal(3, [5, 3, 2, 1], (n, 4)).astype(np.float32), np.zeros(n, np.int32))
+    for n in (50, 20)
+  )
+  wanted = PCA(2, svd_solver="full").fit(train.features)
+  for split, ours in zip((train, test), projected(train, test, count=2), strict=True):
+    theirs = wanted.transform(split.features)
+    signs = np.sign((ours.features * theirs).sum(0, keepdims=True))
+    np.testing.assert_allclose(signs * ours.features, theirs, atol=1e-4)
+  with pytest.raises(ValueError, match="count=5 components of features of dim 4; choose at most 4"):
+    projected(train, test, count=5)
