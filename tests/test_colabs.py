@@ -41,6 +41,7 @@ def test_a_notebook_installs_what_it_does_not_find(path):
   assert f"git+{urls['Documentation']}" in first
 
 
+@pytest.mark.thorough  # a minute of kernels that start and compile
 def test_a_notebook_runs_and_warns_of_nothing(path, tmp_path, monkeypatch):
   nbclient = pytest.importorskip("nbclient", reason="pip install -e '.[test]' for notebooks")
   # What Jupyter keeps stays in the test's folder, and no reader's settings come in.

@@ -256,6 +256,7 @@ def test_simmim_ends_with_reconstructions_in_its_report(tmp_path, cache):
   assert len(results(tmp_path)) == 3
 
 
+@pytest.mark.thorough  # what it shares with simmim is tested there every day
 def test_supervised_in_parts_ends_with_table_report_and_event_files(tmp_path, cache):
   given = SMALL | {"steps": 6, "protocols": ["knn"], "workdir": tmp_path, "compile_cache": cache}
   out, _ = finish("supervised", **given, accumulate=2, tensorboard=True)
@@ -291,6 +292,7 @@ def test_a_streamed_set_trains_to_the_same_bits_as_a_resident_one(resident, tmp_
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.thorough  # every day, learners and sharding are tested on layouts without a launcher
 @pytest.mark.parametrize("given", [{"parallel": "pmap"}, {"mesh": "data:2,fsdp:2,model:2"}])
 def test_every_layout_reaches_the_same_loss(resident, tmp_path, given):
   mapped = fit(tmp_path, **given)

@@ -26,8 +26,13 @@ from jax import P, lax
 
 from repjax.train.mesh import batch_sharding, make_mesh, replicated
 
-# Tests run their programs once, on a handful of numbers: compiling is all they cost.
-FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Tests run their programs once, on a handful of numbers: compiling is all they cost, and emitting
+# fusions by MLIR is half of it. The other files here have losses compiled as users have them.
+FAST_COMPILE = {
+  "xla_backend_optimization_level": 0,
+  "xla_llvm_disable_expensive_passes": True,
+  "xla_cpu_use_fusion_emitters": False,
+}
 BATCH, DIM = 16, 5  # of layouts and laws
 MASK = np.random.default_rng(4).permutation(BATCH) < 11  # rows that take part, in some of these
 SHAPES = ((1, 3), (7, 5), (12, 4))  # of definitions

@@ -43,7 +43,11 @@ def temporaries(function, *args):
   return program.lower(*args).compile().memory_analysis().temp_size_in_bytes / MIB
 
 
-@pytest.mark.parametrize(("batch", "limit"), [(32768, 256), (131072, 1024)])
+# The larger of them in the thorough runs, for compiling takes as long again.
+@pytest.mark.parametrize(
+  ("batch", "limit"),
+  [(32768, 256), pytest.param(131072, 1024, marks=pytest.mark.thorough)],
+)
 @pytest.mark.parametrize("name", FAMILY)
 def test_memory_grows_with_the_batch_and_not_with_its_square(name, batch, limit):
   # One matrix of logits of 32,768 pairs would take 4 GiB, one of 131,072 pairs 64 GiB.

@@ -200,7 +200,10 @@ def compiled_memory(spec):
   return program.memory_analysis(), nbytes_per_device(state, where), batch_bytes
 
 
-@pytest.mark.parametrize("spec", ["data:8", "fsdp:8", "data:2,fsdp:2,model:2"])
+@pytest.mark.parametrize(
+  "spec",
+  [pytest.param(x, marks=pytest.mark.thorough) for x in ("data:8", "fsdp:8")] + [EVERYDAY[0]],
+)
 def test_the_compiled_step_holds_its_share_and_no_more(spec):
   memory, state, batch = compiled_memory(spec)
   # The step number comes on top, labels that nothing reads are left out.
