@@ -2,9 +2,11 @@
 
 import json
 
+import jax
 import pytest
 
 from experiments import claim, compare_ssl
+from repjax import evaluate
 from repjax.train import launch
 from repjax.train.launch import Settings
 
@@ -20,6 +22,16 @@ def compare(path, **given):
   return json.loads(path.read_text())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+  # Fitting linear probes to each width is what takes long, and is tested where they are.
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compare_ssl, "PROTOCOLS", (compare_ssl.PROTOCOLS[0], evaluate.spectrum))
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
   path = tmp_path_factory.mktemp("compare") / "record.json"
@@ -29,8 +41,7 @@ def record(tmp_path_factory):
 def test_controls_stand_beside_the_method(record):
   _, found = record
   assert [run["method"] for run in found["runs"]] == [*compare_ssl.CONTROLS, "byol"]
-  assert all(run["metrics"].keys() >= {"knn_20", "linear", "shot_5", "rank_me", "uniformity"}
-             for run in found["runs"])  # fmt: skip
+  assert all({"knn_20", "rank_me", "uniformity"} <= run["metrics"].keys() for run in found["runs"])
   assert "--methods" not in found["command"] and "--encoder=vit_nano4" in found["command"]
 
 
