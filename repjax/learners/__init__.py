@@ -1,14 +1,20 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.lejepa import lejepa
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
+from repjax.learners.nnclr import nnclr
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.simsiam import simsiam
+from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
 from repjax.learners.teacher import rising_momentum
+from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
@@ -20,15 +26,21 @@ __all__ = [
   "Objective",
   "Reconstruction",
   "Seen",
+  "barlow_twins",
   "by_gradient",
   "byol",
   "dino",
   "joint_embedding",
+  "lejepa",
   "moco",
   "moco_v3",
+  "nnclr",
   "reconstruct",
   "rising_momentum",
   "simclr",
   "simmim",
+  "simsiam",
+  "sup_con",
   "supervised",
+  "vicreg",
 ]

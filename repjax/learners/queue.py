@@ -61,3 +61,18 @@ def push(queue: Queue, rows: jax.Array, *, axis_name: str | None = None) -> Queu
     )
   where = (queue.next + jnp.arange(batch, dtype=jnp.int32)) % size
   return Queue(queue.rows.at[where].set(rows, unique_indices=True), (queue.next + batch) % size)
+
+
+def nearest(queue: Queue, rows: jax.Array) -> jax.Array:
+  """The row of a queue that is nearest to each of a batch, by cosine.
+
+  Args:
+    queue: of unit vectors.
+    rows: ``[batch, dim]``, of any length.
+
+  Returns:
+    ``[batch, dim]`` float32, without gradient.
+  """
+  rows, bank = lax.stop_gradient((at_least_float32(rows), queue.rows))
+  # The length of a row does not change which product is the largest.
+  return bank[jnp.argmax(jnp.matmul(rows, bank.T, precision="highest"), 1)]

@@ -89,3 +89,43 @@ def check_layout(objective, layout, *, rtol=1e-4, atol=2e-5, **options):
   jax.tree.map(close, metrics, wanted_metrics)
   moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), wanted[-1].params, start.params)
   assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+@functools.cache
+def drawn(*crops, step=0):
+  """The views that `joint_embedding` drew in one of the updates of `steps`, largest first.
+
+  Args:
+    *crops: as it was given.
+    step: which update.
+  """
+  views = []
+  with jax.ensure_compile_time_eval():
+    image = jnp.asarray(BATCH["image"], jnp.float32) / 255
+    key = jax.random.fold_in(jax.random.key(5), step)
+    keys = iter(jax.random.split(key, sum(crop.count for crop in crops)))
+    for augment, count in crops:
+      for key in [next(keys) for _ in range(count)]:
+        each = jnp.stack([jax.random.fold_in(key, i) for i in range(len(image))])
+        views.append(np.asarray(jax.vmap(augment)(each, image)))
+  return views
+
+
+def check_step(objective, restated):
+  """Raises unless the first of `steps` is a step down the gradient of a plain re-statement.
+
+  Args:
+    objective: as in `steps`.
+    restated: ``(params, start) -> loss``; what gradients are not to reach comes from ``start``.
+  """
+  start, states, metrics = steps(objective)
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  try:
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: restated(p, start)))(start.params)
+  finally:
+    jax.config.update("jax_disable_most_optimizations", before)
+  np.testing.assert_allclose(metrics[0]["loss"], loss, rtol=1e-4)
+  wanted = jax.tree.map(lambda x, g: x - 0.1 * g, start.params, gradient)
+  close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-5)
+  jax.tree.map(close, states[0].params, wanted)
