@@ -5,6 +5,7 @@ from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
+from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
   "Features",
   "Prototypes",
   "ResNet",
+  "Reweighting",
   "ViT",
   "interpolate",
   "patchify",

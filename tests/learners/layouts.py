@@ -111,21 +111,24 @@ def drawn(*crops, step=0):
   return views
 
 
-def check_step(objective, restated):
-  """Raises unless the first of `steps` is a step down the gradient of a plain re-statement.
+def check_step(objective, restated, *, step=0):
+  """Raises unless one of `steps` goes down the gradient of a plain re-statement.
 
   Args:
     objective: as in `steps`.
-    restated: ``(params, start) -> loss``; what gradients are not to reach comes from ``start``.
+    restated: ``(params, before) -> loss``; what gradients are not to reach comes from the state
+      before the step.
+    step: which update.
   """
   start, states, metrics = steps(objective)
-  before = jax.config.read("jax_disable_most_optimizations")
+  before = [start, *states][step]
+  optimized = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", True)
   try:
-    loss, gradient = jax.jit(jax.value_and_grad(lambda p: restated(p, start)))(start.params)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: restated(p, before)))(before.params)
   finally:
-    jax.config.update("jax_disable_most_optimizations", before)
-  np.testing.assert_allclose(metrics[0]["loss"], loss, rtol=1e-4)
-  wanted = jax.tree.map(lambda x, g: x - 0.1 * g, start.params, gradient)
+    jax.config.update("jax_disable_most_optimizations", optimized)
+  np.testing.assert_allclose(metrics[step]["loss"], loss, rtol=1e-4)
+  wanted = jax.tree.map(lambda x, g: x - 0.1 * g, before.params, gradient)
   close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-5)
-  jax.tree.map(close, states[0].params, wanted)
+  jax.tree.map(close, states[step].params, wanted)
