@@ -1,6 +1,7 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.features import Features
+from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
@@ -13,6 +14,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Features",
+  "Flat",
   "Prototypes",
   "ResNet",
   "Reweighting",
