@@ -1,10 +1,12 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.features import Features
+from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
+from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
@@ -12,8 +14,10 @@ __all__ = [
   "MLP",
   "SIZES",
   "Features",
+  "Flat",
   "Prototypes",
   "ResNet",
+  "Reweighting",
   "ViT",
   "interpolate",
   "patchify",

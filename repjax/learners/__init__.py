@@ -1,14 +1,25 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
+from repjax.learners.curl import curl
 from repjax.learners.dino import dino
+from repjax.learners.hydra import PairGates, hydra
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.lejepa import lejepa
+from repjax.learners.llave import llave
+from repjax.learners.mcl import clusters, mcl
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
+from repjax.learners.nnclr import nnclr
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.simsiam import simsiam
+from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
+from repjax.learners.swav import swav
 from repjax.learners.teacher import rising_momentum
+from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
@@ -18,17 +29,30 @@ __all__ = [
   "Learner",
   "Network",
   "Objective",
+  "PairGates",
   "Reconstruction",
   "Seen",
+  "barlow_twins",
   "by_gradient",
   "byol",
+  "clusters",
+  "curl",
   "dino",
+  "hydra",
   "joint_embedding",
+  "lejepa",
+  "llave",
+  "mcl",
   "moco",
   "moco_v3",
+  "nnclr",
   "reconstruct",
   "rising_momentum",
   "simclr",
   "simmim",
+  "simsiam",
+  "sup_con",
   "supervised",
+  "swav",
+  "vicreg",
 ]

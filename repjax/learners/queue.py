@@ -61,3 +61,42 @@ def push(queue: Queue, rows: jax.Array, *, axis_name: str | None = None) -> Queu
     )
   where = (queue.next + jnp.arange(batch, dtype=jnp.int32)) % size
   return Queue(queue.rows.at[where].set(rows, unique_indices=True), (queue.next + batch) % size)
+
+
+def nearest(queue: Queue, rows: jax.Array) -> jax.Array:
+  """The row of a queue that is nearest to each of a batch, by cosine.
+
+  Args:
+    queue: of unit vectors.
+    rows: ``[batch, dim]``, of any length.
+
+  Returns:
+    ``[batch, dim]`` float32, without gradient.
+  """
+  rows, bank = lax.stop_gradient((at_least_float32(rows), queue.rows))
+  # The length of a row does not change which product is the largest.
+  return bank[jnp.argmax(jnp.matmul(rows, bank.T, precision="highest"), 1)]
+
+
+def own_rows(queue: Queue, axis_name: str | None) -> jax.Array:
+  """This shard's part of a queue, for sums over the shards in which each row is to count once.
+
+  Args:
+    queue: the same on all shards.
+    axis_name: mapped axis that holds the other shards, if any.
+
+  Returns:
+    ``[size / shards, dim]``; all rows without an axis.
+
+  Raises:
+    ValueError: if the shards do not divide the queue.
+  """
+  if axis_name is None:
+    return queue.rows
+  size, shards = len(queue.rows), lax.axis_size(axis_name)
+  if size % shards:
+    raise ValueError(
+      f"a queue of {size} rows is not divisible by {shards} shards; choose a multiple of {shards}"
+    )
+  part = size // shards
+  return lax.dynamic_slice_in_dim(queue.rows, lax.axis_index(axis_name) * part, part)

@@ -89,3 +89,46 @@ def check_layout(objective, layout, *, rtol=1e-4, atol=2e-5, **options):
   jax.tree.map(close, metrics, wanted_metrics)
   moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), wanted[-1].params, start.params)
   assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+@functools.cache
+def drawn(*crops, step=0):
+  """The views that `joint_embedding` drew in one of the updates of `steps`, largest first.
+
+  Args:
+    *crops: as it was given.
+    step: which update.
+  """
+  views = []
+  with jax.ensure_compile_time_eval():
+    image = jnp.asarray(BATCH["image"], jnp.float32) / 255
+    key = jax.random.fold_in(jax.random.key(5), step)
+    keys = iter(jax.random.split(key, sum(crop.count for crop in crops)))
+    for augment, count in crops:
+      for key in [next(keys) for _ in range(count)]:
+        each = jnp.stack([jax.random.fold_in(key, i) for i in range(len(image))])
+        views.append(np.asarray(jax.vmap(augment)(each, image)))
+  return views
+
+
+def check_step(objective, restated, *, step=0):
+  """Raises unless one of `steps` goes down the gradient of a plain re-statement.
+
+  Args:
+    objective: as in `steps`.
+    restated: ``(params, before) -> loss``; what gradients are not to reach comes from the state
+      before the step.
+    step: which update.
+  """
+  start, states, metrics = steps(objective)
+  before = [start, *states][step]
+  optimized = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  try:
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: restated(p, before)))(before.params)
+  finally:
+    jax.config.update("jax_disable_most_optimizations", optimized)
+  np.testing.assert_allclose(metrics[step]["loss"], loss, rtol=1e-4)
+  wanted = jax.tree.map(lambda x, g: x - 0.1 * g, before.params, gradient)
+  close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-5)
+  jax.tree.map(close, states[step].params, wanted)
