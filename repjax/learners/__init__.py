@@ -2,13 +2,16 @@
 
 from repjax.learners.byol import byol
 from repjax.learners.dino import dino
+from repjax.learners.dinov2 import dinov2
+from repjax.learners.ibot import ibot
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
+from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
-from repjax.learners.teacher import rising_momentum
+from repjax.learners.teacher import rising_momentum, rising_temperature
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
@@ -23,11 +26,15 @@ __all__ = [
   "by_gradient",
   "byol",
   "dino",
+  "dinov2",
+  "ibot",
   "joint_embedding",
   "moco",
   "moco_v3",
+  "msn",
   "reconstruct",
   "rising_momentum",
+  "rising_temperature",
   "simclr",
   "simmim",
   "supervised",
