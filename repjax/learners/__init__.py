@@ -8,6 +8,7 @@ from repjax.learners.learner import GradientState, Learner, Objective, by_gradie
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
+from repjax.learners.obow import obow
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
@@ -32,6 +33,7 @@ __all__ = [
   "moco",
   "moco_v3",
   "msn",
+  "obow",
   "reconstruct",
   "rising_momentum",
   "rising_temperature",
