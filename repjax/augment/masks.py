@@ -47,7 +47,7 @@ def block_mask(
   key: jax.Array,
   grid: tuple[int, int],
   *,
-  ratio: float = 0.4,
+  ratio: float | tuple[float, float] = 0.4,
   min_block: int = 4,
   aspect: tuple[float, float] = (0.3, 1 / 0.3),
   exact: bool = True,
@@ -61,7 +61,8 @@ def block_mask(
   Args:
     key: for one image.
     grid: patches down and across.
-    ratio: share of the patches to hide, in [0, 1]; the count is rounded up.
+    ratio: share of the patches to hide, in [0, 1]; the count is rounded up. Of two, the count lies
+      between theirs, each as likely.
     min_block: least area of a rectangle in patches, before rounding; 16 for BEiT's 14x14.
     aspect: least and greatest height over width, > 0.
     exact: if true, single patches at random make up for what the search left; if false the mask
@@ -82,9 +83,13 @@ def block_mask(
   if not 0 < aspect[0] <= aspect[1]:
     raise ValueError(f"aspect={aspect} is not an increasing pair above 0; choose e.g. (0.3, 3.3)")
   height, width = grid
-  wanted = masked_count(height * width, ratio)
+  shares = ratio if isinstance(ratio, tuple) else (ratio, ratio)
+  least, most = (masked_count(height * width, share) for share in shares)
   row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
   key_blocks, key_rest = jax.random.split(key)
+  wanted = most
+  if least != most:
+    wanted = jax.random.randint(jax.random.fold_in(key, 2), (), least, most + 1)
 
   def unfinished(state):
     _, mask, failures = state
@@ -110,7 +115,7 @@ def block_mask(
   mask = lax.while_loop(unfinished, attempt, start)[1]
   if not exact:
     return mask
-  return _largest(mask + jax.random.uniform(key_rest, grid), wanted)
+  return _largest(mask + jax.random.uniform(key_rest, grid), most, wanted)
 
 
 def keep_indices(mask: jax.Array, keep: int) -> jax.Array:
@@ -150,7 +155,8 @@ def masked_count(patches: int, ratio: float) -> int:
   return math.ceil(round(patches * ratio, 6))
 
 
-def _largest(scores, count):
+def _largest(scores, most, count=None):
   # A threshold would miscount ties; a sort costs twice as much on a CPU.
-  chosen = lax.top_k(scores.ravel(), count)[1]
-  return jnp.zeros(scores.size, bool).at[chosen].set(True).reshape(scores.shape)
+  chosen = lax.top_k(scores.ravel(), most)[1]
+  taken = True if count is None else jnp.arange(most) < count
+  return jnp.zeros(scores.size, bool).at[chosen].set(taken).reshape(scores.shape)

@@ -4,21 +4,25 @@ from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.curl import curl
 from repjax.learners.dino import dino
+from repjax.learners.dinov2 import dinov2
 from repjax.learners.hydra import PairGates, hydra
+from repjax.learners.ibot import ibot
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.lejepa import lejepa
 from repjax.learners.llave import llave
 from repjax.learners.mcl import clusters, mcl
 from repjax.learners.moco import moco, moco_v3
+from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
+from repjax.learners.obow import obow
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.simsiam import simsiam
 from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
-from repjax.learners.teacher import rising_momentum
+from repjax.learners.teacher import rising_momentum, rising_temperature
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
@@ -38,16 +42,21 @@ __all__ = [
   "clusters",
   "curl",
   "dino",
+  "dinov2",
   "hydra",
+  "ibot",
   "joint_embedding",
   "lejepa",
   "llave",
   "mcl",
   "moco",
   "moco_v3",
+  "msn",
   "nnclr",
+  "obow",
   "reconstruct",
   "rising_momentum",
+  "rising_temperature",
   "simclr",
   "simmim",
   "simsiam",

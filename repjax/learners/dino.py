@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from repjax import losses
+from repjax.learners.freeze import hold_prototypes
 from repjax.learners.learner import Objective
 from repjax.learners.network import Network
 from repjax.learners.teacher import Schedule, at_step
@@ -22,6 +23,7 @@ def dino(
   student_temperature: float = 0.1,
   teacher_temperature: Schedule = 0.04,
   center_momentum: float = 0.9,
+  freeze_steps: int = 0,
   normalize: Callable[[jax.Array], jax.Array] = lambda image: image,
   axis_name: str | None = None,
 ) -> Objective:
@@ -33,8 +35,10 @@ def dino(
     crops: the global ones, two in the paper, then the local ones.
     momentum: of the teacher; in the paper 0.996 at first and 1 in the end (`rising_momentum`).
     student_temperature: > 0.
-    teacher_temperature: > 0; in the paper it rises from 0.04 to 0.07 over 30 epochs.
+    teacher_temperature: > 0; in the paper it rises from 0.04 to 0.07 over 30 epochs
+      (`rising_temperature`).
     center_momentum: of the mean of the teacher's scores.
+    freeze_steps: updates before prototypes move; those of an epoch in the authors' code.
     normalize: last step before the encoder, in training and in ``encode``.
     axis_name: mapped axis that holds the rest of the batch, if any.
 
@@ -62,7 +66,7 @@ def dino(
       seen.memory, scores(seen.target), momentum=center_momentum, axis_name=axis_name
     )
 
-  return joint_embedding(
+  objective = joint_embedding(
     Network(encoder, head),
     crops,
     loss,
@@ -73,3 +77,4 @@ def dino(
     encode_teacher=True,
     axis_name=axis_name,
   )
+  return hold_prototypes(objective, freeze_steps)

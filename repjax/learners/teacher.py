@@ -93,3 +93,25 @@ def rising_momentum(start: float, steps: int) -> Callable[[jax.Array], jax.Array
     return 1 - (1 - start) * (jnp.cos(jnp.pi * share) + 1) / 2
 
   return momentum
+
+
+def rising_temperature(start: float, end: float, steps: int) -> Callable[[jax.Array], jax.Array]:
+  r"""A teacher's temperature that rises in a straight line and stays.
+
+  .. math:: \tau_k = \tau_0 + (\tau_1 - \tau_0) \min(k / K, 1)
+
+  Sharp targets at first keep DINO and its like from predicting the same of every image.
+
+  Args:
+    start: :math:`\tau_0`, > 0; 0.04 in the paper.
+    end: :math:`\tau_1`, > 0; 0.07 in the paper.
+    steps: :math:`K`, updates until it stays; 30 epochs in the paper.
+
+  Returns:
+    ``step -> temperature``.
+
+  References:
+    Caron et al., `Emerging Properties in Self-Supervised Vision Transformers
+    <https://arxiv.org/abs/2104.14294>`_, 2021, section 3.2; the authors' code rises epoch by epoch.
+  """
+  return lambda step: start + (end - start) * jnp.minimum(step / steps, 1)

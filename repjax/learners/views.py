@@ -29,10 +29,13 @@ class Crops(NamedTuple):
   Attributes:
     augment: ``(key, image) -> image`` for one image in [0, 1].
     count: how many are drawn an image.
+    placed: whether ``augment`` returns ``(image, placement)``, as those of
+      `repjax.augment.placement` do.
   """
 
   augment: Callable[[jax.Array, jax.Array], jax.Array]
   count: int
+  placed: bool = False
 
 
 class Seen(NamedTuple):
@@ -40,11 +43,14 @@ class Seen(NamedTuple):
 
   Attributes:
     online: the network's embedding of each view, global ones first.
-    target: the teacher's embedding of each global view; without a teacher the network's own.
+    target: the teacher's embedding of each view that it saw; without a teacher the network's own.
       No gradient flows, and without a predictor of its own ``predicted`` is ``projected``.
     hidden: options by which the network saw each global view, ``[batch, ...]`` each.
+    placements: where each of the network's views lies in its image, ``[batch, 2, 3]``; nothing
+      for views that do not say.
     batch: what was drawn from.
     params: the network's parameters.
+    teacher: the teacher's parameters, if there is one.
     memory: the method's, as ``remember`` left it.
     step: updates made so far.
     key: for what the method draws itself.
@@ -53,8 +59,10 @@ class Seen(NamedTuple):
   online: tuple[Embedding, ...]
   target: tuple[Embedding, ...]
   hidden: tuple[dict[str, jax.Array], ...]
+  placements: tuple[jax.Array | None, ...]
   batch: Tree
   params: Tree
+  teacher: Tree
   memory: Tree
   step: jax.Array
   key: jax.Array
@@ -67,6 +75,7 @@ def joint_embedding(
   *,
   normalize: Callable[[jax.Array], jax.Array] = lambda image: image,
   momentum: Schedule | None = None,
+  whole: Crops | None = None,
   memory: Callable[[jax.Array, Embedding], Tree] | None = None,
   remember: Callable[[Seen], Tree] = lambda seen: seen.memory,
   hide: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] | None = None,
@@ -81,6 +90,7 @@ def joint_embedding(
     loss: of what was seen, a scalar; it couples the batch as it likes.
     normalize: last step before the encoder, in training and in ``encode``.
     momentum: of the teacher, a number or ``step -> number``; no teacher if absent.
+    whole: views for the teacher alone; if absent it sees the global ones.
     memory: makes what the method keeps beside parameters, such as a queue or a centre, from a key
       and the target's embedding of a few images; nothing if absent.
     remember: what is kept after a step, without gradient.
@@ -93,19 +103,31 @@ def joint_embedding(
     The objective. Its metrics are those of `spread`, of the first view's features, and
     ``agreement``, the mean cosine of the first view's projection and the second's, or the
     target's where there is one view.
+
+  Raises:
+    ValueError: if there are views for a teacher and no teacher.
   """
+  if whole is not None and momentum is None:
+    raise ValueError("whole= are views for a teacher, and momentum=None makes none; give both")
   views = [group.count for group in crops]
+  groups = [*crops, *([] if whole is None else [whole])]
 
   def draw(batch, key):
     image = to_float(batch["image"])
-    keys = iter(jax.random.split(key, sum(views)))
-    return [
+    keys = iter(jax.random.split(key, sum(group.count for group in groups)))
+    drawn = [
       [
         jax.vmap(group.augment)(example_keys(next(keys), len(image), axis_name=axis_name), image)
         for _ in range(group.count)
       ]
-      for group in crops
+      for group in groups
     ]
+    pairs = [
+      [view if group.placed else (view, None) for view in shown]
+      for group, shown in zip(groups, drawn, strict=True)
+    ]
+    take = lambda i: [[pair[i] for pair in shown] for shown in pairs]
+    return take(0), take(1)
 
   def hidden(key, drawn):
     if hide is None:
@@ -118,7 +140,7 @@ def joint_embedding(
   def init(key, batch):
     k_network, k_draw, k_memory, k_hide = jax.random.split(key, 4)
     # Shapes are those of a global view, whatever the image's.
-    view = draw(batch, k_draw)[0][0]
+    view = draw(batch, k_draw)[0][0][0]
     options = hidden(k_hide, [view])[0]
     image = normalize(view)
     params, rest = init_module(network, k_network, image, **options)
@@ -132,23 +154,24 @@ def joint_embedding(
 
   def loss_and_extra(params, extra, batch, key):
     k_method = jax.random.fold_in(key, 0)
-    drawn = draw(batch, key)
+    drawn, placements = draw(batch, key)
     options = hidden(jax.random.fold_in(key, 1), drawn[0])
     rest, online = extra["rest"], []
-    for group, shown in enumerate(drawn):
+    for group, shown in enumerate(drawn[: len(crops)]):
       # All views of a size in one pass, so that batch statistics are of them all.
       image = normalize(join_views(shown))
       given = jax.tree.map(lambda *x: join_views(x), *options) if group == 0 else {}
       joined, rest = apply_module(network, params, rest, image, train=True, **given)
       online += _part(joined, len(shown))
     extra = extra | {"rest": rest}
-    whole = normalize(join_views(drawn[0]))
+    of_teacher = drawn[0] if whole is None else drawn[-1]
+    image = normalize(join_views(of_teacher))
     if momentum is not None:
       teacher = extra["teacher"]
       joined, seen_rest = apply_module(
-        network, teacher.params, teacher.rest, whole, train=True, predict=False
+        network, teacher.params, teacher.rest, image, train=True, predict=False
       )
-      target = _part(joined, len(drawn[0]))
+      target = _part(joined, len(of_teacher))
       extra["teacher"] = teacher._replace(rest=seen_rest)
     else:
       target = [x._replace(predicted=x.projected) for x in online[: views[0]]]
@@ -156,8 +179,10 @@ def joint_embedding(
       online=tuple(online),
       target=tuple(lax.stop_gradient(target)),
       hidden=tuple(options),
+      placements=tuple(where for shown in placements[: len(crops)] for where in shown),
       batch=batch,
       params=params,
+      teacher=None if momentum is None else extra["teacher"].params,
       memory=extra.get("memory"),
       step=extra["step"],
       key=k_method,
