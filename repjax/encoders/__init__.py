@@ -3,6 +3,7 @@
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
+from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
@@ -14,6 +15,7 @@ __all__ = [
   "Features",
   "Prototypes",
   "ResNet",
+  "TokenPredictor",
   "ViT",
   "interpolate",
   "patchify",

@@ -1,17 +1,23 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.byol import byol
+from repjax.learners.data2vec import data2vec
 from repjax.learners.dino import dino
+from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
+from repjax.learners.ijepa import ijepa
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.mae import mae, reconstruct_mae
+from repjax.learners.masking import Reconstruction
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
 from repjax.learners.simclr import simclr
-from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.supervised import supervised
 from repjax.learners.teacher import rising_momentum
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
+  "Aggregator",
   "Crops",
   "Embedding",
   "GradientState",
@@ -22,11 +28,16 @@ __all__ = [
   "Seen",
   "by_gradient",
   "byol",
+  "data2vec",
   "dino",
+  "dmt_jepa",
+  "ijepa",
   "joint_embedding",
+  "mae",
   "moco",
   "moco_v3",
   "reconstruct",
+  "reconstruct_mae",
   "rising_momentum",
   "simclr",
   "simmim",
