@@ -6,6 +6,7 @@ from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchi
 from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
+from repjax.encoders.table import TableTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
   "Features",
   "Prototypes",
   "ResNet",
+  "TableTransformer",
   "TokenPredictor",
   "ViT",
   "interpolate",

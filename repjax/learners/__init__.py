@@ -13,6 +13,7 @@ from repjax.learners.network import Embedding, Network
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.supervised import supervised
+from repjax.learners.t_jepa import t_jepa
 from repjax.learners.teacher import rising_momentum
 from repjax.learners.views import Crops, Seen, joint_embedding
 
@@ -42,4 +43,5 @@ __all__ = [
   "simclr",
   "simmim",
   "supervised",
+  "t_jepa",
 ]
