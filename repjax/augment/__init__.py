@@ -36,14 +36,17 @@ from repjax.augment.geometry import (
   warp,
 )
 from repjax.augment.masks import (
+  Blocks,
   block_mask,
   keep_indices,
   masked_count,
+  multi_block,
   random_mask,
 )
 
 __all__ = [
   "Augmentation",
+  "Blocks",
   "adjust_brightness",
   "adjust_contrast",
   "adjust_hue",
@@ -66,6 +69,7 @@ __all__ = [
   "keep_indices",
   "luma",
   "masked_count",
+  "multi_block",
   "normalize",
   "random_box",
   "random_mask",

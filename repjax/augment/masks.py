@@ -1,9 +1,11 @@
 """Which patches a masked learner hides; a mask is True where a patch is hidden."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -118,6 +120,89 @@ def block_mask(
   return _largest(mask + jax.random.uniform(key_rest, grid), most, wanted)
 
 
+class Blocks(NamedTuple):
+  """What a predictor of blocks sees and is asked for, of one image.
+
+  Attributes:
+    keep: ``[kept]`` int32 places in the raveled grid, ascending.
+    targets: ``[blocks, count]`` int32 likewise, a row for each block.
+  """
+
+  keep: jax.Array
+  targets: jax.Array
+
+
+def multi_block(
+  key: jax.Array,
+  grid: tuple[int, int],
+  *,
+  blocks: int = 4,
+  scale: tuple[float, float] = (0.15, 0.2),
+  aspect: tuple[float, float] = (0.75, 1.5),
+  context_scale: tuple[float, float] = (0.85, 1.0),
+  keep: int | None = None,
+) -> Blocks:
+  """I-JEPA's masks: a few rectangles to predict, and a large square less these to see.
+
+  Area and aspect ratio of the rectangles of an image are drawn together, as in the authors' code.
+  Its batches are cut to the fewest patches in them, from the end of the raster; numbers of patches
+  have to be known when a program is compiled, so here a rectangle is cut to the area of the
+  smallest there can be, and of what there is to see ``keep`` patches are chosen at random. Sizes
+  are drawn an image rather than a batch, and the last row and column are within reach. If fewer
+  than ``keep`` are to be seen, all is drawn again, up to twenty times; then, as in the code, the
+  rest is taken from within the targets.
+
+  Args:
+    key: for one image.
+    grid: patches down and across.
+    blocks: how many rectangles; they may overlap.
+    scale: least and greatest area of a rectangle, as shares of the image.
+    aspect: least and greatest height over width.
+    context_scale: least and greatest area of the square, likewise.
+    keep: patches to see; a quarter of the image's if absent.
+
+  Returns:
+    Places, as many for every key.
+
+  Raises:
+    ValueError: if ``keep`` is not between 1 and the number of patches.
+
+  References:
+    Assran et al., `Self-Supervised Learning from Images with a Joint-Embedding Predictive
+    Architecture <https://arxiv.org/abs/2301.08243>`_, 2023, section 3; ``src/masks/multiblock.py``
+    of https://github.com/facebookresearch/ijepa.
+  """
+  patches = grid[0] * grid[1]
+  keep = max(patches // 4, 1) if keep is None else keep
+  if not 1 <= keep <= patches:
+    raise ValueError(f"keep={keep} of {patches} patches; choose between 1 and {patches}")
+  sizes, context_sizes = _sizes(grid, scale, aspect), _sizes(grid, context_scale, (1, 1))
+  count = int(sizes.prod(1).min())
+
+  def draw(key):
+    k_size, k_context, *k_places = jax.random.split(key, 3 + blocks)
+    size = jax.random.choice(k_size, jnp.asarray(sizes))
+    targets = jnp.stack([_rectangle(k, grid, size) for k in k_places[:blocks]])
+    context = jax.random.choice(k_context, jnp.asarray(context_sizes))
+    return targets, _rectangle(k_places[blocks], grid, context) & ~jnp.any(targets, 0)
+
+  def unfinished(state):
+    _, _, seen, tries = state
+    return (jnp.sum(seen) < keep) & (tries < 20)
+
+  def attempt(state):
+    key, _, _, tries = state
+    key, key_draw = jax.random.split(key)
+    return key, *draw(key_draw), tries + 1
+
+  key, key_rest = jax.random.split(key)
+  nothing = jnp.zeros((blocks, *grid), bool), jnp.zeros(grid, bool)
+  _, targets, seen, _ = lax.while_loop(unfinished, attempt, (key, *nothing, 0))
+  chosen = _largest(seen + jax.random.uniform(key_rest, grid), keep)
+  places = jax.vmap(lambda mask: keep_indices(~mask, count))(targets)
+  return Blocks(keep_indices(~chosen, keep), places)
+
+
 def keep_indices(mask: jax.Array, keep: int) -> jax.Array:
   """Indices of visible patches, for encoders that drop the others.
 
@@ -160,3 +245,20 @@ def _largest(scores, most, count=None):
   chosen = lax.top_k(scores.ravel(), most)[1]
   taken = True if count is None else jnp.arange(most) < count
   return jnp.zeros(scores.size, bool).at[chosen].set(taken).reshape(scores.shape)
+
+
+def _sizes(grid, scale, aspect) -> np.ndarray:
+  """Heights and widths in patches of rectangles, every row as likely, ``[256, 2]``."""
+  share = np.linspace(0, 1, 256)
+  between = lambda ends: ends[0] + share * (ends[1] - ends[0])
+  area = np.floor(grid[0] * grid[1] * between(scale))
+  sides = np.sqrt([area * between(aspect), area / between(aspect)]).T
+  # As in the code, a rectangle leaves out at least a row and a column.
+  return np.clip(np.round(sides), 1, np.maximum(np.array([grid]) - 1, 1)).astype(np.int32)
+
+
+def _rectangle(key, grid, size) -> jax.Array:
+  """A rectangle somewhere in the grid, bool."""
+  place = jax.random.randint(key, (2,), 0, jnp.array(grid) - size + 1)
+  row, column = jnp.arange(grid[0])[:, None] - place[0], jnp.arange(grid[1])[None] - place[1]
+  return ((row >= 0) & (row < size[0])) & ((column >= 0) & (column < size[1]))

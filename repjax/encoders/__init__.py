@@ -4,9 +4,11 @@ from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
+from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
+from repjax.encoders.table import TableTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
   "Prototypes",
   "ResNet",
   "Reweighting",
+  "TableTransformer",
+  "TokenPredictor",
   "ViT",
   "interpolate",
   "patchify",

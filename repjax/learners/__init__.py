@@ -3,13 +3,18 @@
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.curl import curl
+from repjax.learners.data2vec import data2vec
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
+from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
 from repjax.learners.hydra import PairGates, hydra
 from repjax.learners.ibot import ibot
+from repjax.learners.ijepa import ijepa
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.lejepa import lejepa
 from repjax.learners.llave import llave
+from repjax.learners.mae import mae, reconstruct_mae
+from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
@@ -17,16 +22,18 @@ from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
 from repjax.learners.simclr import simclr
-from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.simsiam import simsiam
 from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
+from repjax.learners.t_jepa import t_jepa
 from repjax.learners.teacher import rising_momentum, rising_temperature
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
+  "Aggregator",
   "Crops",
   "Embedding",
   "GradientState",
@@ -41,13 +48,17 @@ __all__ = [
   "byol",
   "clusters",
   "curl",
+  "data2vec",
   "dino",
   "dinov2",
+  "dmt_jepa",
   "hydra",
   "ibot",
+  "ijepa",
   "joint_embedding",
   "lejepa",
   "llave",
+  "mae",
   "mcl",
   "moco",
   "moco_v3",
@@ -55,6 +66,7 @@ __all__ = [
   "nnclr",
   "obow",
   "reconstruct",
+  "reconstruct_mae",
   "rising_momentum",
   "rising_temperature",
   "simclr",
@@ -63,5 +75,6 @@ __all__ = [
   "sup_con",
   "supervised",
   "swav",
+  "t_jepa",
   "vicreg",
 ]

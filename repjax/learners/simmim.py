@@ -1,15 +1,17 @@
 """SimMIM: hide patches, predict their pixels from what is left."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from repjax.augment import random_mask, to_float
-from repjax.encoders import patchify, unpatchify
+from repjax.augment import to_float
+from repjax.encoders import patchify
 from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.masking import Reconstruction, hide, paste
+from repjax.learners.spread import spread
 from repjax.losses import masked_pixels
 
 
@@ -42,13 +44,7 @@ def simmim(
     Xie et al., `SimMIM: A Simple Framework for Masked Image Modeling
     <https://arxiv.org/abs/2111.09886>`_, 2021, section 3 and eq. 1.
   """
-
-  def grid(image):
-    return image.shape[1] // patch_size, image.shape[2] // patch_size
-
-  def masks(keys, image):
-    draw = lambda key: random_mask(key, grid(image), ratio=ratio, unit=unit).reshape(-1)
-    return jax.vmap(draw)(keys)
+  masks = jax.vmap(functools.partial(hide, patch_size=patch_size, ratio=ratio, unit=unit))
 
   def init(key, batch):
     k_encoder, k_head, k_mask = jax.random.split(key, 3)
@@ -70,26 +66,13 @@ def simmim(
     head = _head(image, patch_size, features.tokens)
     prediction = head.apply({"params": params["head"]}, features.tokens)
     target = patchify(image, patch_size)
-    return jnp.mean(masked_pixels(prediction, target, mask)), (extra, {})
+    metrics = spread(features.pooled, axis_name=axis_name)
+    return jnp.mean(masked_pixels(prediction, target, mask)), (extra, metrics)
 
   def encode(params, extra, image):
     return apply_module(encoder, params["encoder"], extra, normalize(to_float(image)))[0]
 
   return Objective(init, loss, encode)
-
-
-class Reconstruction(NamedTuple):
-  """Images seen through a mask, all ``[batch, height, width, channels]`` and normalised.
-
-  Attributes:
-    masked: the input, hidden patches set to 0.
-    predicted: the prediction of every patch.
-    pasted: the input with its hidden patches replaced by the prediction.
-  """
-
-  masked: jax.Array
-  predicted: jax.Array
-  pasted: jax.Array
 
 
 def reconstruct(
@@ -111,11 +94,7 @@ def reconstruct(
   features, _ = apply_module(encoder, params["encoder"], extra, image, mask=mask)
   head = _head(image, patch_size, features.tokens)
   pixels = head.apply({"params": params["head"]}, features.tokens)
-  truth, hidden = patchify(image, patch_size), mask[..., None]
-  fold = lambda patches: unpatchify(patches, image.shape[1:], patch_size)
-  return Reconstruction(
-    fold(jnp.where(hidden, 0, truth)), fold(pixels), fold(jnp.where(hidden, pixels, truth))
-  )
+  return paste(image, pixels, mask, patch_size)
 
 
 def _head(image: jax.Array, patch_size: int, tokens: jax.Array) -> nn.Dense:

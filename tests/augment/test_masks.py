@@ -122,3 +122,23 @@ def test_impossible_masks_are_refused():
     augment.block_mask(KEYS[0], (4, 4), aspect=(2, 1))
   with pytest.raises(ValueError, match=r"keep=17 of 16 patches; choose between 1 and 16"):
     augment.keep_indices(jnp.zeros((4, 4), bool), 17)
+
+
+def test_multi_blocks_are_rectangles_that_the_context_does_not_see():
+  grid = (10, 10)
+  keep, targets = map(np.asarray, jax.jit(jax.vmap(partial(augment.multi_block, grid=grid)))(KEYS))
+  assert all(len(set(row)) == 25 for row in keep)
+  assert all(not set(row) & set(blocks.ravel()) for row, blocks in zip(keep, targets, strict=True))
+  # 15 to 20 patches of 3/4 to 3/2: 3x4, 4x4 or 5x4, each cut to the first 12.
+  row, column = np.divmod(targets, 10)
+  sides = np.stack([row.max(2) - row.min(2), column.max(2) - column.min(2)], -1) + 1
+  assert targets.shape == (len(KEYS), 4, 12)
+  assert set(map(tuple, sides.reshape(-1, 2))) == {(3, 4)}
+  assert (row.min(), row.max(), column.min(), column.max()) == (0, 9, 0, 9)
+
+
+def test_a_context_that_is_too_small_takes_from_the_targets():
+  draw = partial(augment.multi_block, grid=(4, 4), blocks=2, scale=(0.5, 0.6), keep=15)
+  keep, targets = jax.jit(draw)(KEYS[0])
+  assert len(set(keep.tolist())) == 15
+  assert set(keep.tolist()) & set(targets.ravel().tolist())
