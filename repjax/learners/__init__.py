@@ -5,6 +5,7 @@ from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
+from repjax.learners.rotnet import rotnet
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
@@ -28,6 +29,7 @@ __all__ = [
   "moco_v3",
   "reconstruct",
   "rising_momentum",
+  "rotnet",
   "simclr",
   "simmim",
   "supervised",
