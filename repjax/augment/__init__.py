@@ -36,6 +36,7 @@ from repjax.augment.geometry import (
   random_resized_crop,
   warp,
 )
+from repjax.augment.known import turn_and_tint, turn_and_tint_between
 from repjax.augment.masks import (
   block_mask,
   keep_indices,
@@ -76,6 +77,8 @@ __all__ = [
   "simclr_augment",
   "solarize",
   "to_float",
+  "turn_and_tint",
+  "turn_and_tint_between",
   "warp",
   "with_probability",
 ]

@@ -6,6 +6,7 @@ from repjax.learners.learner import GradientState, Learner, Objective, by_gradie
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
 from repjax.learners.rotnet import rotnet
+from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
@@ -16,11 +17,13 @@ __all__ = [
   "Crops",
   "Embedding",
   "GradientState",
+  "Hypernetwork",
   "Learner",
   "Network",
   "Objective",
   "Reconstruction",
   "Seen",
+  "Split",
   "by_gradient",
   "byol",
   "dino",
@@ -30,6 +33,7 @@ __all__ = [
   "reconstruct",
   "rising_momentum",
   "rotnet",
+  "sie",
   "simclr",
   "simmim",
   "supervised",
