@@ -6,6 +6,7 @@ from repjax.learners.learner import GradientState, Learner, Objective, by_gradie
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
 from repjax.learners.rotnet import rotnet
+from repjax.learners.sepclr import Separation, sepclr
 from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
@@ -23,6 +24,7 @@ __all__ = [
   "Objective",
   "Reconstruction",
   "Seen",
+  "Separation",
   "Split",
   "by_gradient",
   "byol",
@@ -33,6 +35,7 @@ __all__ = [
   "reconstruct",
   "rising_momentum",
   "rotnet",
+  "sepclr",
   "sie",
   "simclr",
   "simmim",
