@@ -12,6 +12,7 @@ from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
 from repjax.learners.supervised import supervised
 from repjax.learners.teacher import rising_momentum
+from repjax.learners.transitive_invariance import chains, inter_edges, transitive_invariance
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
   "Split",
   "by_gradient",
   "byol",
+  "chains",
   "dino",
+  "inter_edges",
   "joint_embedding",
   "moco",
   "moco_v3",
@@ -40,4 +43,5 @@ __all__ = [
   "simclr",
   "simmim",
   "supervised",
+  "transitive_invariance",
 ]
