@@ -1,6 +1,7 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.byol import byol
+from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
 from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
@@ -30,12 +31,15 @@ __all__ = [
   "by_gradient",
   "byol",
   "chains",
+  "cluster_labels",
+  "deepercluster",
   "dino",
   "inter_edges",
   "joint_embedding",
   "moco",
   "moco_v3",
   "reconstruct",
+  "restart_heads",
   "rising_momentum",
   "rotnet",
   "sepclr",
