@@ -2,6 +2,7 @@
 
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
+from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
@@ -12,6 +13,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Features",
+  "PointNet",
   "Prototypes",
   "ResNet",
   "ViT",

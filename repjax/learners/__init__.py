@@ -3,6 +3,7 @@
 from repjax.learners.byol import byol
 from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
 from repjax.learners.dino import dino
+from repjax.learners.equivariant_points import equivariant_points
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
@@ -34,6 +35,7 @@ __all__ = [
   "cluster_labels",
   "deepercluster",
   "dino",
+  "equivariant_points",
   "inter_edges",
   "joint_embedding",
   "moco",
