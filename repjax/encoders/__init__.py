@@ -2,6 +2,7 @@
 
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
+from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
@@ -13,6 +14,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Features",
+  "PixelDecoder",
   "PointNet",
   "Prototypes",
   "ResNet",

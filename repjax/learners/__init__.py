@@ -1,9 +1,11 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.autoencoder import autoencoder
 from repjax.learners.byol import byol
 from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
 from repjax.learners.dino import dino
 from repjax.learners.equivariant_points import equivariant_points
+from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
@@ -29,6 +31,7 @@ __all__ = [
   "Seen",
   "Separation",
   "Split",
+  "autoencoder",
   "by_gradient",
   "byol",
   "chains",
@@ -36,6 +39,7 @@ __all__ = [
   "deepercluster",
   "dino",
   "equivariant_points",
+  "feature_synthesis",
   "inter_edges",
   "joint_embedding",
   "moco",
