@@ -7,6 +7,7 @@ from repjax.learners.dino import dino
 from repjax.learners.equivariant_points import equivariant_points
 from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.meta_update import UpdateRule, meta_update
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
 from repjax.learners.rotnet import rotnet
@@ -31,6 +32,7 @@ __all__ = [
   "Seen",
   "Separation",
   "Split",
+  "UpdateRule",
   "autoencoder",
   "by_gradient",
   "byol",
@@ -42,6 +44,7 @@ __all__ = [
   "feature_synthesis",
   "inter_edges",
   "joint_embedding",
+  "meta_update",
   "moco",
   "moco_v3",
   "reconstruct",
