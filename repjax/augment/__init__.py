@@ -31,10 +31,12 @@ from repjax.augment.geometry import (
   check_image,
   crop_and_resize,
   flip,
+  quarter_turns,
   random_box,
   random_resized_crop,
   warp,
 )
+from repjax.augment.known import turn_and_tint, turn_and_tint_between
 from repjax.augment.masks import (
   Blocks,
   block_mask,
@@ -71,6 +73,7 @@ __all__ = [
   "masked_count",
   "multi_block",
   "normalize",
+  "quarter_turns",
   "random_box",
   "random_mask",
   "random_resized_crop",
@@ -78,6 +81,8 @@ __all__ = [
   "simclr_augment",
   "solarize",
   "to_float",
+  "turn_and_tint",
+  "turn_and_tint_between",
   "warp",
   "with_probability",
 ]

@@ -155,6 +155,24 @@ def flip(key: jax.Array, image: jax.Array, *, probability: float = 0.5) -> jax.A
   return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
 
+def quarter_turns(image: jax.Array) -> jax.Array:
+  """The image at all four quarters of a turn.
+
+  Args:
+    image: ``[size, size, c]``, floating.
+
+  Returns:
+    ``[4, size, size, c]``; entry k is turned by k quarters anticlockwise, as by ``np.rot90``.
+
+  Raises:
+    ValueError: if ``image`` is not one floating image, or not square.
+  """
+  check_image(image)
+  if image.shape[0] != image.shape[1]:
+    raise ValueError(f"image has shape {image.shape}, not [size, size, c]; crop it square")
+  return jnp.stack([jnp.rot90(image, k) for k in range(4)])
+
+
 def warp(image: jax.Array, matrix: jax.Array, *, fill: float = 0.0) -> jax.Array:
   """Samples the image bilinearly at affinely mapped places.
 

@@ -3,6 +3,8 @@
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
+from repjax.encoders.pixels import PixelDecoder
+from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.prototypes import Prototypes
@@ -17,6 +19,8 @@ __all__ = [
   "SIZES",
   "Features",
   "Flat",
+  "PixelDecoder",
+  "PointNet",
   "Prototypes",
   "ResNet",
   "Reweighting",

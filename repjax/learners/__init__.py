@@ -1,12 +1,16 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.curl import curl
 from repjax.learners.data2vec import data2vec
+from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
+from repjax.learners.equivariant_points import equivariant_points
+from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.hydra import PairGates, hydra
 from repjax.learners.ibot import ibot
 from repjax.learners.ijepa import ijepa
@@ -16,11 +20,15 @@ from repjax.learners.llave import llave
 from repjax.learners.mae import mae, reconstruct_mae
 from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
+from repjax.learners.meta_update import UpdateRule, meta_update
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
+from repjax.learners.rotnet import rotnet
+from repjax.learners.sepclr import Separation, sepclr
+from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.simsiam import simsiam
@@ -29,6 +37,7 @@ from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
 from repjax.learners.t_jepa import t_jepa
 from repjax.learners.teacher import rising_momentum, rising_temperature
+from repjax.learners.transitive_invariance import chains, inter_edges, transitive_invariance
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
@@ -37,29 +46,41 @@ __all__ = [
   "Crops",
   "Embedding",
   "GradientState",
+  "Hypernetwork",
   "Learner",
   "Network",
   "Objective",
   "PairGates",
   "Reconstruction",
   "Seen",
+  "Separation",
+  "Split",
+  "UpdateRule",
+  "autoencoder",
   "barlow_twins",
   "by_gradient",
   "byol",
+  "chains",
+  "cluster_labels",
   "clusters",
   "curl",
   "data2vec",
+  "deepercluster",
   "dino",
   "dinov2",
   "dmt_jepa",
+  "equivariant_points",
+  "feature_synthesis",
   "hydra",
   "ibot",
   "ijepa",
+  "inter_edges",
   "joint_embedding",
   "lejepa",
   "llave",
   "mae",
   "mcl",
+  "meta_update",
   "moco",
   "moco_v3",
   "msn",
@@ -67,8 +88,12 @@ __all__ = [
   "obow",
   "reconstruct",
   "reconstruct_mae",
+  "restart_heads",
   "rising_momentum",
   "rising_temperature",
+  "rotnet",
+  "sepclr",
+  "sie",
   "simclr",
   "simmim",
   "simsiam",
@@ -76,5 +101,6 @@ __all__ = [
   "supervised",
   "swav",
   "t_jepa",
+  "transitive_invariance",
   "vicreg",
 ]
