@@ -31,7 +31,8 @@ MAY_IMPORT = {
 MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
 LEARNER_PARTS = {
-  f"repjax.learners.{n}" for n in ("learner", "network", "queue", "spread", "teacher", "views")
+  f"repjax.learners.{n}"
+  for n in ("learner", "network", "queue", "spread", "start", "teacher", "views")
 }
 # What losses share; every other file in the room holds losses alone.
 LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "pairs", "partners")}

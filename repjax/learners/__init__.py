@@ -5,8 +5,10 @@ from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
+from repjax.learners.scan import mine_neighbors, scan, self_label
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.start import start_from
 from repjax.learners.supervised import supervised
 from repjax.learners.teacher import rising_momentum
 from repjax.learners.views import Crops, Seen, joint_embedding
@@ -24,11 +26,15 @@ __all__ = [
   "byol",
   "dino",
   "joint_embedding",
+  "mine_neighbors",
   "moco",
   "moco_v3",
   "reconstruct",
   "rising_momentum",
+  "scan",
+  "self_label",
   "simclr",
   "simmim",
+  "start_from",
   "supervised",
 ]
