@@ -3,6 +3,7 @@
 from repjax.learners.byol import byol
 from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
+from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.network import Embedding, Network
 from repjax.learners.scan import mine_neighbors, scan, self_label
@@ -22,11 +23,14 @@ __all__ = [
   "Objective",
   "Reconstruction",
   "Seen",
+  "TwoHeads",
   "by_gradient",
   "byol",
   "dino",
   "joint_embedding",
+  "memberships",
   "mine_neighbors",
+  "mlc",
   "moco",
   "moco_v3",
   "reconstruct",
@@ -35,6 +39,7 @@ __all__ = [
   "self_label",
   "simclr",
   "simmim",
+  "spectral_clusters",
   "start_from",
   "supervised",
 ]
