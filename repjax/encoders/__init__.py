@@ -1,5 +1,6 @@
 """Encoders: inputs to features, as Flax modules."""
 
+from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
@@ -11,6 +12,7 @@ __all__ = [
   "DEPTHS",
   "MLP",
   "SIZES",
+  "Autoencoder",
   "Features",
   "Prototypes",
   "ResNet",

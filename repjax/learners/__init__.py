@@ -1,6 +1,7 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.byol import byol
+from repjax.learners.depict import centroid_head, depict
 from repjax.learners.dino import dino
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
@@ -26,6 +27,8 @@ __all__ = [
   "TwoHeads",
   "by_gradient",
   "byol",
+  "centroid_head",
+  "depict",
   "dino",
   "joint_embedding",
   "memberships",
