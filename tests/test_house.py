@@ -32,7 +32,7 @@ MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 # What learners share; every other file in the room is one method.
 LEARNER_PARTS = {
   f"repjax.learners.{n}"
-  for n in ("learner", "network", "queue", "spread", "start", "teacher", "views")
+  for n in ("agglomerate", "learner", "network", "queue", "spread", "start", "teacher", "views")
 }
 # What losses share; every other file in the room holds losses alone.
 LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "pairs", "partners")}

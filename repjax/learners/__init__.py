@@ -1,8 +1,10 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, neighbor_graph
 from repjax.learners.byol import byol
 from repjax.learners.depict import centroid_head, depict
 from repjax.learners.dino import dino
+from repjax.learners.jule import jule, unrolled
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
@@ -19,6 +21,7 @@ __all__ = [
   "Crops",
   "Embedding",
   "GradientState",
+  "Graph",
   "Learner",
   "Network",
   "Objective",
@@ -30,12 +33,16 @@ __all__ = [
   "centroid_head",
   "depict",
   "dino",
+  "first_clusters",
   "joint_embedding",
+  "jule",
   "memberships",
+  "merge_clusters",
   "mine_neighbors",
   "mlc",
   "moco",
   "moco_v3",
+  "neighbor_graph",
   "reconstruct",
   "rising_momentum",
   "scan",
@@ -45,4 +52,5 @@ __all__ = [
   "spectral_clusters",
   "start_from",
   "supervised",
+  "unrolled",
 ]
