@@ -127,9 +127,10 @@ def merge_clusters(
   alive = np.ones(count, bool)
   for left in range(count, max(clusters, 1), -1):
     live = np.flatnonzero(alive)
-    best = score = np.max(affinity[live], 1)
+    living = affinity[np.ix_(live, live)]
+    best = score = np.max(living, 1)
     if left > nearest > 1:
-      top = np.partition(affinity[live], count - nearest, 1)[:, count - nearest :]
+      top = np.partition(living, left - nearest, 1)[:, left - nearest :]
       score = best + locality * (best - (np.sum(top, 1) - best) / (nearest - 1))
     a = int(live[np.argmax(score)])
     b = int(np.argmax(affinity[a]))
