@@ -33,6 +33,7 @@ MAY_IMPORT_MODULE = {"train": {"repjax.learners.learner"}}
 LEARNER_PARTS = {
   f"repjax.learners.{n}"
   for n in (
+    "agglomerate",
     "context",
     "freeze",
     "hiding",
@@ -41,6 +42,7 @@ LEARNER_PARTS = {
     "network",
     "queue",
     "spread",
+    "start",
     "teacher",
     "views",
   )

@@ -1,5 +1,6 @@
 """Encoders: inputs to features, as Flax modules."""
 
+from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -17,6 +18,7 @@ __all__ = [
   "DEPTHS",
   "MLP",
   "SIZES",
+  "Autoencoder",
   "Features",
   "Flat",
   "PixelDecoder",

@@ -1,11 +1,13 @@
 """Learners: one method, one short file."""
 
+from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, neighbor_graph
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.curl import curl
 from repjax.learners.data2vec import data2vec
 from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
+from repjax.learners.depict import centroid_head, depict
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
@@ -14,6 +16,7 @@ from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.hydra import PairGates, hydra
 from repjax.learners.ibot import ibot
 from repjax.learners.ijepa import ijepa
+from repjax.learners.jule import jule, unrolled
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.lejepa import lejepa
 from repjax.learners.llave import llave
@@ -21,17 +24,20 @@ from repjax.learners.mae import mae, reconstruct_mae
 from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
 from repjax.learners.meta_update import UpdateRule, meta_update
+from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
 from repjax.learners.rotnet import rotnet
+from repjax.learners.scan import mine_neighbors, scan, self_label
 from repjax.learners.sepclr import Separation, sepclr
 from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.simsiam import simsiam
+from repjax.learners.start import start_from
 from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
@@ -46,6 +52,7 @@ __all__ = [
   "Crops",
   "Embedding",
   "GradientState",
+  "Graph",
   "Hypernetwork",
   "Learner",
   "Network",
@@ -55,35 +62,45 @@ __all__ = [
   "Seen",
   "Separation",
   "Split",
+  "TwoHeads",
   "UpdateRule",
   "autoencoder",
   "barlow_twins",
   "by_gradient",
   "byol",
+  "centroid_head",
   "chains",
   "cluster_labels",
   "clusters",
   "curl",
   "data2vec",
   "deepercluster",
+  "depict",
   "dino",
   "dinov2",
   "dmt_jepa",
   "equivariant_points",
   "feature_synthesis",
+  "first_clusters",
   "hydra",
   "ibot",
   "ijepa",
   "inter_edges",
   "joint_embedding",
+  "jule",
   "lejepa",
   "llave",
   "mae",
   "mcl",
+  "memberships",
+  "merge_clusters",
   "meta_update",
+  "mine_neighbors",
+  "mlc",
   "moco",
   "moco_v3",
   "msn",
+  "neighbor_graph",
   "nnclr",
   "obow",
   "reconstruct",
@@ -92,15 +109,20 @@ __all__ = [
   "rising_momentum",
   "rising_temperature",
   "rotnet",
+  "scan",
+  "self_label",
   "sepclr",
   "sie",
   "simclr",
   "simmim",
   "simsiam",
+  "spectral_clusters",
+  "start_from",
   "sup_con",
   "supervised",
   "swav",
   "t_jepa",
   "transitive_invariance",
+  "unrolled",
   "vicreg",
 ]
