@@ -58,6 +58,7 @@ EXPERIMENT_PARTS = {
   "experiments.reconstructions",
   "experiments.records",
   "experiments.setup",
+  "experiments.views",
 }
 
 HEAVY = ("tensorflow", "tensorflow_datasets", "orbax", "grain", "matplotlib", "sklearn", "torch")
