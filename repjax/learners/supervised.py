@@ -10,6 +10,7 @@ from jax import lax
 
 from repjax.augment import to_float
 from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.spread import spread
 
 
 def supervised(
@@ -33,7 +34,7 @@ def supervised(
 
   Returns:
     The objective; ``batch["label"]`` is ``[batch]`` int32, and -1 leaves an example out. Its
-    metrics include ``accuracy`` on the augmented batch.
+    metrics are ``accuracy`` on the augmented batch and those of `spread`.
   """
   head = nn.Dense(classes)
 
@@ -59,7 +60,11 @@ def supervised(
     target = optax.smooth_labels(jax.nn.one_hot(label, classes), label_smoothing)
     per_example = optax.softmax_cross_entropy(logits, target)
     mean = lambda x: shards * jnp.sum(jnp.where(labelled, x, 0)) / jnp.maximum(count, 1)
-    return mean(per_example), (extra, {"accuracy": mean(jnp.argmax(logits, -1) == label)})
+    metrics = {
+      "accuracy": mean(jnp.argmax(logits, -1) == label),
+      **spread(features.pooled, axis_name=axis_name),
+    }
+    return mean(per_example), (extra, metrics)
 
   def encode(params, extra, image):
     return apply_module(encoder, params["encoder"], extra, normalize(to_float(image)))[0]
