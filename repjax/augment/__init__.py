@@ -31,6 +31,7 @@ from repjax.augment.geometry import (
   check_image,
   crop_and_resize,
   flip,
+  random_affine,
   random_box,
   random_resized_crop,
   warp,
@@ -41,6 +42,15 @@ from repjax.augment.masks import (
   masked_count,
   random_mask,
 )
+from repjax.augment.placement import (
+  bring,
+  overlap,
+  place_affine,
+  place_crop,
+  place_whole,
+  placed,
+)
+from repjax.augment.regions import connected_regions, smaller_cluster
 
 __all__ = [
   "Augmentation",
@@ -53,8 +63,10 @@ __all__ = [
   "affine_augment",
   "block_mask",
   "blur",
+  "bring",
   "check_image",
   "compose",
+  "connected_regions",
   "crop_and_resize",
   "crop_flip",
   "flip",
@@ -67,11 +79,18 @@ __all__ = [
   "luma",
   "masked_count",
   "normalize",
+  "overlap",
+  "place_affine",
+  "place_crop",
+  "place_whole",
+  "placed",
+  "random_affine",
   "random_box",
   "random_mask",
   "random_resized_crop",
   "rgb_to_hsv",
   "simclr_augment",
+  "smaller_cluster",
   "solarize",
   "to_float",
   "warp",

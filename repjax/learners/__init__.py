@@ -11,6 +11,7 @@ from repjax.learners.network import Embedding, Network
 from repjax.learners.obow import obow
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import Reconstruction, reconstruct, simmim
+from repjax.learners.slotcon import slotcon
 from repjax.learners.supervised import supervised
 from repjax.learners.teacher import rising_momentum, rising_temperature
 from repjax.learners.views import Crops, Seen, joint_embedding
@@ -39,5 +40,6 @@ __all__ = [
   "rising_temperature",
   "simclr",
   "simmim",
+  "slotcon",
   "supervised",
 ]
