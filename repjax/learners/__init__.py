@@ -1,6 +1,7 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.byol import byol
+from repjax.learners.ccd import ccd
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.ibot import ibot
@@ -27,6 +28,7 @@ __all__ = [
   "Seen",
   "by_gradient",
   "byol",
+  "ccd",
   "dino",
   "dinov2",
   "ibot",
