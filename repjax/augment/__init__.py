@@ -32,6 +32,7 @@ from repjax.augment.geometry import (
   crop_and_resize,
   flip,
   quarter_turns,
+  random_affine,
   random_box,
   random_resized_crop,
   warp,
@@ -45,6 +46,8 @@ from repjax.augment.masks import (
   multi_block,
   random_mask,
 )
+from repjax.augment.placement import bring, overlap, place_affine, place_crop, place_whole, placed
+from repjax.augment.regions import connected_regions, smaller_cluster
 
 __all__ = [
   "Augmentation",
@@ -58,8 +61,10 @@ __all__ = [
   "affine_augment",
   "block_mask",
   "blur",
+  "bring",
   "check_image",
   "compose",
+  "connected_regions",
   "crop_and_resize",
   "crop_flip",
   "flip",
@@ -73,12 +78,19 @@ __all__ = [
   "masked_count",
   "multi_block",
   "normalize",
+  "overlap",
+  "place_affine",
+  "place_crop",
+  "place_whole",
+  "placed",
   "quarter_turns",
+  "random_affine",
   "random_box",
   "random_mask",
   "random_resized_crop",
   "rgb_to_hsv",
   "simclr_augment",
+  "smaller_cluster",
   "solarize",
   "to_float",
   "turn_and_tint",

@@ -237,15 +237,45 @@ def affine(
     ValueError: if ``image`` is not one floating image, or ``scale`` is not an increasing pair.
   """
   check_image(image)
+  options = {"degrees": degrees, "scale": scale, "shear": shear, "translate": translate}
+  return warp(image, random_affine(key, *image.shape[:2], **options), fill=fill)
+
+
+def random_affine(
+  key: jax.Array,
+  height: int,
+  width: int,
+  *,
+  degrees: float = 0.0,
+  scale: tuple[float, float] = (1.0, 1.0),
+  shear: float = 0.0,
+  translate: float = 0.0,
+) -> jax.Array:
+  """Draws the map of `affine`, for `warp`.
+
+  Args:
+    key: for one image.
+    height: the image's height in pixels.
+    width: the image's width in pixels.
+    degrees: see `affine`; so of the others.
+    scale: least and greatest zoom, > 0.
+    shear: greatest slant either way, in degrees below 90.
+    translate: greatest shift either way, as a share of height and of width.
+
+  Returns:
+    ``[2, 3]``, from a result's pixel to the one it is read from, in pixels from the centre.
+
+  Raises:
+    ValueError: if ``scale`` is not an increasing pair.
+  """
   if not 0 < scale[0] <= scale[1]:
     raise ValueError(f"scale={scale} is not an increasing pair above 0; choose e.g. (0.9, 1.1)")
   u = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
   angle = u[0] * math.radians(degrees)
   zoom = (scale[0] + scale[1]) / 2 + u[1] * (scale[1] - scale[0]) / 2
   slant = jnp.tan(u[2] * math.radians(shear))
-  shift = u[3:] * translate * jnp.array(image.shape[:2], jnp.float32)
+  shift = u[3:] * translate * jnp.array([height, width], jnp.float32)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   # The map is written in its inverse, from result to source: unshift, unturn, unslant, unzoom.
   linear = jnp.array([[cos, sin], [slant * cos - sin, slant * sin + cos]]) / zoom
-  matrix = jnp.concatenate([linear, -(linear @ shift)[:, None]], 1)
-  return warp(image, matrix, fill=fill)
+  return jnp.concatenate([linear, -(linear @ shift)[:, None]], 1)

@@ -4,6 +4,7 @@ from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, n
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
+from repjax.learners.ccd import ccd
 from repjax.learners.curl import curl
 from repjax.learners.data2vec import data2vec
 from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
@@ -37,6 +38,7 @@ from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
 from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.simsiam import simsiam
+from repjax.learners.slotcon import slotcon
 from repjax.learners.start import start_from
 from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
@@ -68,6 +70,7 @@ __all__ = [
   "barlow_twins",
   "by_gradient",
   "byol",
+  "ccd",
   "centroid_head",
   "chains",
   "cluster_labels",
@@ -116,6 +119,7 @@ __all__ = [
   "simclr",
   "simmim",
   "simsiam",
+  "slotcon",
   "spectral_clusters",
   "start_from",
   "sup_con",

@@ -11,6 +11,7 @@ from repjax.encoders import MLP, Prototypes
 from repjax.learners import Crops, dino, dinov2, ibot, msn, rising_temperature
 from repjax.learners.hiding import hide_blocks
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 SAME = lambda key, image: image
 DARK = lambda key, image: image / 2
 IMAGE = layouts.BATCH["image"] / np.float32(255)

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 from repjax.learners import Crops, obow
 from repjax.learners.obow import _Classifier
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 SAME = lambda key, image: image
 IMAGE = layouts.BATCH["image"] / np.float32(255)
 
