@@ -1,24 +1,37 @@
 """Encoders: inputs to features, as Flax modules."""
 
+from repjax.encoders.autoencoder import Decoded, DenseDecoder, Gaussian, GaussianEncoder
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.prototypes import Prototypes
+from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
+from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
   "DEPTHS",
+  "GRU",
   "MLP",
   "SIZES",
+  "Decoded",
+  "DenseDecoder",
   "Features",
+  "Gaussian",
+  "GaussianEncoder",
+  "PatchMLP",
   "Prototypes",
+  "Relations",
   "ResNet",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
+  "VideoTransformer",
+  "class_attention",
   "interpolate",
   "patchify",
   "resnet",
@@ -27,4 +40,5 @@ __all__ = [
   "unpatchify",
   "unstack_blocks",
   "vit",
+  "with_relations",
 ]

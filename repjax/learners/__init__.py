@@ -1,6 +1,8 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.byol import byol
+from repjax.learners.cmim import cmim
+from repjax.learners.cpc import cpc
 from repjax.learners.data2vec import data2vec
 from repjax.learners.dino import dino
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
@@ -29,6 +31,8 @@ __all__ = [
   "Seen",
   "by_gradient",
   "byol",
+  "cmim",
+  "cpc",
   "data2vec",
   "dino",
   "dmt_jepa",
