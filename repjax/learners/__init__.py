@@ -6,6 +6,7 @@ from repjax.learners.cpc import cpc
 from repjax.learners.data2vec import data2vec
 from repjax.learners.dino import dino
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
+from repjax.learners.hybrid_distill import hybrid_distill
 from repjax.learners.ijepa import ijepa
 from repjax.learners.learner import GradientState, Learner, Objective, by_gradient
 from repjax.learners.mae import mae, reconstruct_mae
@@ -16,11 +17,13 @@ from repjax.learners.simclr import simclr
 from repjax.learners.simmim import reconstruct, simmim
 from repjax.learners.supervised import supervised
 from repjax.learners.t_jepa import t_jepa
-from repjax.learners.teacher import rising_momentum
+from repjax.learners.teacher import Teacher, rising_momentum
+from repjax.learners.umt import AlignmentHeads, umt
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
   "Aggregator",
+  "AlignmentHeads",
   "Crops",
   "Embedding",
   "GradientState",
@@ -29,6 +32,7 @@ __all__ = [
   "Objective",
   "Reconstruction",
   "Seen",
+  "Teacher",
   "by_gradient",
   "byol",
   "cmim",
@@ -36,6 +40,7 @@ __all__ = [
   "data2vec",
   "dino",
   "dmt_jepa",
+  "hybrid_distill",
   "ijepa",
   "joint_embedding",
   "mae",
@@ -48,4 +53,5 @@ __all__ = [
   "simmim",
   "supervised",
   "t_jepa",
+  "umt",
 ]
