@@ -8,27 +8,40 @@ from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.predictor import TokenPredictor
+from repjax.encoders.probabilistic import Decoded, DenseDecoder, Gaussian, GaussianEncoder
 from repjax.encoders.prototypes import Prototypes
+from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
+from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
   "DEPTHS",
+  "GRU",
   "MLP",
   "SIZES",
   "Autoencoder",
+  "Decoded",
+  "DenseDecoder",
   "Features",
   "Flat",
+  "Gaussian",
+  "GaussianEncoder",
+  "PatchMLP",
   "PixelDecoder",
   "PointNet",
   "Prototypes",
+  "Relations",
   "ResNet",
   "Reweighting",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
+  "VideoTransformer",
+  "class_attention",
   "interpolate",
   "patchify",
   "resnet",
@@ -37,4 +50,5 @@ __all__ = [
   "unpatchify",
   "unstack_blocks",
   "vit",
+  "with_relations",
 ]

@@ -5,6 +5,8 @@ from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.ccd import ccd
+from repjax.learners.cmim import cmim
+from repjax.learners.cpc import cpc
 from repjax.learners.curl import curl
 from repjax.learners.data2vec import data2vec
 from repjax.learners.deepercluster import cluster_labels, deepercluster, restart_heads
@@ -14,6 +16,7 @@ from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
 from repjax.learners.equivariant_points import equivariant_points
 from repjax.learners.feature_synthesis import feature_synthesis
+from repjax.learners.hybrid_distill import hybrid_distill
 from repjax.learners.hydra import PairGates, hydra
 from repjax.learners.ibot import ibot
 from repjax.learners.ijepa import ijepa
@@ -44,13 +47,15 @@ from repjax.learners.sup_con import sup_con
 from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
 from repjax.learners.t_jepa import t_jepa
-from repjax.learners.teacher import rising_momentum, rising_temperature
+from repjax.learners.teacher import Teacher, rising_momentum, rising_temperature
 from repjax.learners.transitive_invariance import chains, inter_edges, transitive_invariance
+from repjax.learners.umt import AlignmentHeads, umt
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
 __all__ = [
   "Aggregator",
+  "AlignmentHeads",
   "Crops",
   "Embedding",
   "GradientState",
@@ -64,6 +69,7 @@ __all__ = [
   "Seen",
   "Separation",
   "Split",
+  "Teacher",
   "TwoHeads",
   "UpdateRule",
   "autoencoder",
@@ -75,6 +81,8 @@ __all__ = [
   "chains",
   "cluster_labels",
   "clusters",
+  "cmim",
+  "cpc",
   "curl",
   "data2vec",
   "deepercluster",
@@ -85,6 +93,7 @@ __all__ = [
   "equivariant_points",
   "feature_synthesis",
   "first_clusters",
+  "hybrid_distill",
   "hydra",
   "ibot",
   "ijepa",
@@ -127,6 +136,7 @@ __all__ = [
   "swav",
   "t_jepa",
   "transitive_invariance",
+  "umt",
   "unrolled",
   "vicreg",
 ]
