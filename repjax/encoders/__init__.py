@@ -1,5 +1,6 @@
 """Encoders: inputs to features, as Flax modules."""
 
+from repjax.encoders.convnet import ConvNet
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
 from repjax.encoders.pixels import PixelDecoder
@@ -13,6 +14,7 @@ __all__ = [
   "DEPTHS",
   "MLP",
   "SIZES",
+  "ConvNet",
   "Features",
   "PixelDecoder",
   "PointNet",
