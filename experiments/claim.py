@@ -119,6 +119,48 @@ def fit(
   return state
 
 
+def part_of_data(
+  settings: Settings, *, train: int, test: int, seed: int
+) -> tuple[data.Arrays, data.Arrays]:
+  """Some of the images that ``--data`` names, those of 28 or 32 pixels halved.
+
+  Args:
+    settings: the flags.
+    train: how many to learn from, drawn anew for each seed; all if there are fewer.
+    test: how many to judge on, the first ones of the test split; all if there are fewer.
+    seed: of the draw.
+
+  Returns:
+    Both parts.
+  """
+  dataset = data.load(settings.data)
+
+  def part(split, rows):
+    found = data.take(split, rows)
+    image = found["image"]
+    size = image.shape[1]
+    if size in (28, 32):
+      halves = image.reshape(len(image), size // 2, 2, size // 2, 2, -1).mean((2, 4))
+      image = np.round(halves).astype(np.uint8)
+    return data.Arrays(image, found["label"])
+
+  drawn = data.indices(seed, 0, min(train, len(dataset.train)), len(dataset.train))
+  return part(dataset.train, drawn), part(dataset.test, np.arange(min(test, len(dataset.test))))
+
+
+def steps_of(settings: Settings, steps: int) -> int:
+  """Length of a training.
+
+  Args:
+    settings: the flags.
+    steps: what the study takes.
+
+  Returns:
+    ``--steps`` if it is given, otherwise ``steps``.
+  """
+  return settings.steps if settings.given("steps") else steps
+
+
 def features(
   encode: Callable[[Tree, jax.Array], Any],
   state: Tree,

@@ -1,6 +1,7 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.autoencoder import Autoencoder
+from repjax.encoders.convnet import ConvNet
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -24,6 +25,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Autoencoder",
+  "ConvNet",
   "Decoded",
   "DenseDecoder",
   "Features",
