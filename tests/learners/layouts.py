@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import linen as nn
 
 from repjax.encoders import Features, patchify
 from repjax.learners import by_gradient
+from repjax.train import sharding
 from repjax.train.feed import place_batch
-from repjax.train.mesh import make_mesh, replicated
+from repjax.train.mesh import make_mesh
 from repjax.train.step import compile_update, init_state
 
 RNG = np.random.default_rng(0)
@@ -19,6 +21,10 @@ BATCH = {
   "image": RNG.integers(0, 256, (16, 8, 8, 3), np.uint8),
   "label": np.array([0, 1, 2, -1, -1, -1, 1, 0, -1, 2, 0, 0, -1, -1, 1, 2], np.int32),
 }
+
+_thorough = lambda layout: pytest.param(layout, marks=pytest.mark.thorough)
+#: Eight devices against one, by whichever way an update is compiled.
+everywhere = pytest.mark.parametrize("layout", ["pjit", _thorough("pmap"), _thorough("fsdp")])
 
 
 class Tiny(nn.Module):
@@ -52,14 +58,14 @@ def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
 
   Args:
     objective: ``axis_name -> Objective``.
-    layout: ``one`` device, or eight by ``pjit`` or ``pmap``.
+    layout: ``one`` device, or eight by ``pjit`` or ``pmap``, or with the state split: ``fsdp``.
     batch: ``() -> batch`` of a multiple of eight rows.
     count: updates.
   """
   batch, optimizer = batch(), optax.sgd(0.1)
   make = lambda axis_name: by_gradient(objective(axis_name), optimizer, axis_name=axis_name)
   one = make_mesh("data:1", devices=jax.devices()[:1])
-  mesh = one if layout == "one" else make_mesh("data:8")
+  mesh = one if layout == "one" else make_mesh("fsdp:8" if layout == "fsdp" else "data:8")
   # Partitioning is what is looked at, and unoptimized programs compile in half the time.
   before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", True)
@@ -67,8 +73,11 @@ def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
     start = jax.tree.map(np.asarray, init_state(make(None), batch, seed=0, mesh=one))
     learner = make("data" if layout == "pmap" else None)
     parallel = "pmap" if layout == "pmap" else "pjit"
-    update = compile_update(learner, mesh, seed=5, parallel=parallel)
-    state = jax.device_put(start, replicated(mesh))
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(sharding, "SMALL", 8)  # everything here is small
+      where = sharding.state_shardings(start, mesh)
+    update = compile_update(learner, mesh, seed=5, parallel=parallel, shardings=where)
+    state = jax.device_put(start, where)
     placed = place_batch(batch, mesh)
     states, metrics = [], []
     for step in range(count):

@@ -36,7 +36,7 @@ def value(objective):
   return params, loss, extra["memory"]
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(partial(make, segment_steps=1), layout, batch=lambda: BATCH)
 

@@ -16,7 +16,7 @@ NETS = GaussianEncoder((6,), 3), DenseDecoder((5,), (8, 8, 3))
 IMAGE = layouts.BATCH["image"] / 255.0
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   # A hundredth of the loss, whose gradients over two hundred pixels are large.
   weights = {"likelihood": 0.01, "posterior": 0.005, "prior": 0.005}

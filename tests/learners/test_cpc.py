@@ -24,7 +24,7 @@ def learner(axis):
   return cpc(ROWS, Sums((5,)), steps=3, axis_name=axis)
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(learner, layout)
 

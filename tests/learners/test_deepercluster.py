@@ -4,7 +4,6 @@ import jax
 import layouts
 import numpy as np
 import optax
-import pytest
 
 from repjax.learners import by_gradient, cluster_labels, deepercluster, restart_heads
 
@@ -26,7 +25,7 @@ def batch():
   return BATCH
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["deepercluster"], layout, batch=batch)
 

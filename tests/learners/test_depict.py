@@ -22,7 +22,7 @@ def without_noise(axis):
   return depict(NET, 5, dropout=0.0, layer_weight=0.3, axis_name=axis)
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(of_depict, layout)
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import layouts
 import numpy as np
-import pytest
 
 from repjax.encoders import MLP, PointNet
 from repjax.learners import equivariant_points
@@ -26,7 +25,7 @@ def batch():
   return BATCH
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["equivariant_points"], layout, batch=batch)
 

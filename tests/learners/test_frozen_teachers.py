@@ -55,7 +55,7 @@ names = pytest.mark.parametrize("name", list(LEARNERS))
 BATCHES = {name: (lambda batch=batch: batch) for name, (_, batch) in LEARNERS.items()}
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 @names
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name][0], layout, batch=BATCHES[name])

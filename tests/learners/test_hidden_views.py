@@ -55,7 +55,7 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)

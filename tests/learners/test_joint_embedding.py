@@ -43,7 +43,7 @@ LEARNERS = {
 names = pytest.mark.parametrize("name", list(LEARNERS))
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 @names
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)

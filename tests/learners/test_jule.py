@@ -52,7 +52,7 @@ def merged_by_definition(weights, labels, clusters, nearest):
   return out
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(of_jule, layout, batch=clustered)
 

@@ -94,7 +94,7 @@ names = pytest.mark.parametrize("name", list(LEARNERS))
 with_teacher = pytest.mark.parametrize("name", ["data2vec", "dmt_jepa", "ijepa"])
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 @names
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import layouts
 import numpy as np
-import pytest
 from flax import linen as nn
 from sklearn.linear_model import Ridge
 
@@ -46,7 +45,7 @@ def batch():
   return BATCH
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["meta_update"], layout, batch=batch, rtol=1e-3)
 

@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import layouts
 import numpy as np
-import pytest
 
 from repjax.encoders import MLP
 from repjax.learners import memberships, mlc, spectral_clusters
@@ -36,7 +35,7 @@ def doubly_stochastic(z, weight, iterations):
   return pi
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(of_mlc, layout)
 

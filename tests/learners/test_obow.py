@@ -27,7 +27,7 @@ def make(axis, crops=CROPS, **options):
   return obow(layouts.Tiny(2), crops, SAME, axis_name=axis, **options)
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(make, layout)
 

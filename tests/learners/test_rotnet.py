@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 LEARNERS = {"rotnet": lambda axis: rotnet(layouts.Tiny(), layouts.noise, axis_name=axis)}
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["rotnet"], layout)
 

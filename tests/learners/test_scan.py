@@ -56,7 +56,7 @@ def probabilities(params, image):
   return raised / raised.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(of_scan, layout, batch=with_neighbors)
   layouts.check_layout(of_self_label, layout)

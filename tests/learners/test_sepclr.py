@@ -21,7 +21,7 @@ def batch():
   return BATCH
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["sepclr"], layout, batch=batch)
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import layouts
 import numpy as np
-import pytest
 
 from repjax.augment import adjust_hue, turn_and_tint, turn_and_tint_between
 from repjax.encoders import MLP
@@ -28,7 +27,7 @@ def difference(p_1, p_2):
 LEARNERS = {"sie": lambda axis: sie(NETWORK, brighten, difference, axis_name=axis)}
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["sie"], layout)
 

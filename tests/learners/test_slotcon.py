@@ -29,7 +29,7 @@ def value(objective):
   return params, *jax.jit(objective.loss)(params, extra, layouts.BATCH, jax.random.key(1))
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(make, layout)
 

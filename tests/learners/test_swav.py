@@ -24,7 +24,7 @@ def learner(axis):
   return swav(ENCODER, HEAD, PROTOTYPES, CROPS, epsilon=0.3, queue_size=16, axis_name=axis)
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(learner, layout)
 

@@ -44,7 +44,7 @@ class Mean(nn.Module):
     return jnp.mean(tokens + place[at], 1, keepdims=True) * place[targets]
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   make = lambda axis: t_jepa(Columns(), Mean(), momentum=0.9, axis_name=axis)
   layouts.check_layout(make, layout, batch=lambda: BATCH)

@@ -40,7 +40,7 @@ def half(key, image):
 CROPS = [Crops(layouts.noise, 2), Crops(half, 2)]
 
 
-@pytest.mark.parametrize("layout", ["pjit", pytest.param("pmap", marks=pytest.mark.thorough)])
+@layouts.everywhere
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)
