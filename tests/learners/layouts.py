@@ -113,7 +113,7 @@ def drawn(*crops, step=0):
     image = jnp.asarray(BATCH["image"], jnp.float32) / 255
     key = jax.random.fold_in(jax.random.key(5), step)
     keys = iter(jax.random.split(key, sum(crop.count for crop in crops)))
-    for augment, count in crops:
+    for augment, count, _ in crops:
       for key in [next(keys) for _ in range(count)]:
         each = jnp.stack([jax.random.fold_in(key, i) for i in range(len(image))])
         views.append(np.asarray(jax.vmap(augment)(each, image)))
