@@ -31,8 +31,9 @@ from repjax.train.mesh import batch_sharding, make_mesh, replicated
 FAST_COMPILE = {
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": True,
-  "xla_cpu_use_fusion_emitters": False,
 }
+if jax.__version_info__ < (0, 11):  # later ones do not know it
+  FAST_COMPILE["xla_cpu_use_fusion_emitters"] = False
 BATCH, DIM = 16, 5  # of layouts and laws
 MASK = np.random.default_rng(4).permutation(BATCH) < 11  # rows that take part, in some of these
 SHAPES = ((1, 3), (7, 5), (12, 4))  # of definitions
