@@ -3,9 +3,10 @@
   python -m experiments.temperature
 
 trains small encoders of digits at five temperatures, with all negatives (InfoNCE) and with the
-tenth that is most similar (hard InfoNCE). As the temperature rises, penalties spread over all negatives
-and features become less uniform and more tolerant of their class; with all negatives, neighbours
-get worse, with hard ones they do not. A figure of each seed goes to the working directory.
+tenth that is most similar (hard InfoNCE). As the temperature rises, penalties spread over all
+negatives and features become less uniform and more tolerant of their class; with all negatives,
+neighbours get worse, with hard ones they do not. A figure of each seed goes to the working
+directory.
 """
 
 from pathlib import Path
