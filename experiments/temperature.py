@@ -22,7 +22,7 @@ from repjax.arrays import l2_normalize
 from repjax.augment import gaussian_noise
 from repjax.encoders import MLP, Flat
 from repjax.evaluate.figures import check_matplotlib
-from repjax.learners import Crops, Learner, Network, Objective, by_gradient, joint_embedding
+from repjax.learners import Crops, Network, Objective, by_gradient, joint_embedding
 from repjax.train.launch import Settings, run_app
 
 TEMPERATURES = (0.07, 0.2, 0.5, 1.0, 3.0)
@@ -51,7 +51,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   curves, numbers = {}, {}
   for name, contrast in LOSSES.items():
-    learner = sweep(contrast)
+    made = lambda temperature: by_gradient(objective(contrast, temperature), optax.adam(1e-3))
+    learner = claim.side_by_side(made, np.array(TEMPERATURES, np.float32))
     state = claim.fit(learner, {"image": image}, steps=steps, batch_size=256, seed=seed)
     curves[name] = []
     for i, temperature in enumerate(TEMPERATURES):
@@ -130,22 +131,6 @@ def objective(contrast, temperature: jax.Array) -> Objective:
 def centred(image: jax.Array) -> jax.Array:
   """Pixels less their mean, in standard deviations."""
   return (image - 0.3) / 0.37
-
-
-def sweep(contrast) -> Learner:
-  """All temperatures side by side, in one program and on the same views."""
-  of = lambda temperature: by_gradient(objective(contrast, temperature), optax.adam(1e-3))
-  temperatures = jnp.asarray(TEMPERATURES)
-
-  def init(key, batch):
-    return jax.vmap(lambda temperature: of(temperature).init(key, batch))(temperatures)
-
-  def update(state, batch, key):
-    one = lambda state, temperature: of(temperature).update(state, batch, key)
-    state, metrics = jax.vmap(one)(state, temperatures)
-    return state, jax.tree.map(jnp.mean, metrics)
-
-  return Learner(init, update, of(1.0).encode)
 
 
 def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
