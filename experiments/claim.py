@@ -161,6 +161,30 @@ def steps_of(settings: Settings, steps: int) -> int:
   return settings.steps if settings.given("steps") else steps
 
 
+def side_by_side(make: Callable[[Tree], Learner], numbers: Tree) -> Learner:
+  """Learners that differ in numbers alone as one, in one program and on the same draws.
+
+  Args:
+    make: ``numbers of one -> Learner``, traceable.
+    numbers: a tree of arrays ``[k]``.
+
+  Returns:
+    A learner whose state is that of all, ``[k, ...]`` each, and whose metrics are their means. Its
+    ``encode`` takes the state of one: ``jax.tree.map(lambda x: x[i], state)``.
+  """
+  numbers = jax.tree.map(jnp.asarray, numbers)
+
+  def init(key, batch):
+    return jax.vmap(lambda own: make(own).init(key, batch))(numbers)
+
+  def update(state, batch, key):
+    step = lambda state, own: make(own).update(state, batch, key)
+    state, metrics = jax.vmap(step)(state, numbers)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+  return Learner(init, update, make(jax.tree.map(lambda x: x[0], numbers)).encode)
+
+
 def features(
   encode: Callable[[Tree, jax.Array], Any],
   state: Tree,

@@ -58,8 +58,8 @@ def hydra(
 
   Each step deals the examples that have a label new partners at random, of whatever class: the
   first view of an example is to pick the second view of its partner, both seen through the gate of
-  their two classes. All other examples are negatives, as in the paper's InfoNCE; the authors' code
-  leaves out those of the two classes and averages over partners of the second.
+  their two classes. Examples of neither class are negatives, as in the authors' code, which
+  averages over all partners of the second class.
 
   Args:
     encoder: images ``[batch, height, width, channels]`` to `Features`.
@@ -88,6 +88,7 @@ def hydra(
     where = (label >= 0) & (other >= 0)
     gate = gates.apply({"params": seen.params["gates"]}, label, other)
     options = {"temperature": temperature, "where": where, "axis_name": axis_name}
+    options |= {"query_labels": label, "key_labels": other}
     per_pair = gated_info_nce(seen.online[0].projected, key, gate, **options)
     return batch_mean(per_pair, axis_name, where=where)
 

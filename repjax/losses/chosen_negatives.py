@@ -171,6 +171,8 @@ def gated_info_nce(
   key: jax.Array,
   gate: jax.Array,
   *,
+  query_labels: jax.Array | None = None,
+  key_labels: jax.Array | None = None,
   temperature: float | jax.Array = 0.1,
   where: jax.Array | None = None,
   tile_size: int | None = None,
@@ -184,12 +186,16 @@ def gated_info_nce(
   .. math:: \ell_i = -\log \frac{\exp(s_{ii} / \tau)}{\sum_j \exp(s_{ij} / \tau)}
 
   A query and its key may be of two classes; their gate is that of the pair of classes, and is
-  learned. One direction, query to key.
+  learned. One direction, query to key. With labels, keys of either of the two classes are left out
+  of the sum, but for the query's own, as in the authors' code, which averages over all keys of the
+  second class that way.
 
   Args:
     query: ``[batch, dim]``.
     key: row-aligned with ``query``, ``[batch, dim]``.
     gate: of each pair, ``[batch, dim]``, usually in [0, 1].
+    query_labels: class of each query, ``[batch]`` integers; give both labels or neither.
+    key_labels: class of each key, ``[batch]`` integers.
     temperature: softmax temperature, > 0.
     where: ``[batch]`` bool, pairs that take part; all if absent.
     tile_size: edge of the tiles in which logits are formed, 0 for one matrix; by size if absent.
@@ -197,22 +203,31 @@ def gated_info_nce(
     axis_name: mapped axis that holds the other shards, if any.
 
   Returns:
-    Loss per query, ``[batch]`` float32, >= 0; 0 where ``where`` is false.
+    Loss per query, ``[batch]`` float32, >= 0; 0 where ``where`` is false or no key is left.
 
   Raises:
-    ValueError: if the shapes differ or are not rank 2.
+    ValueError: if the shapes differ or are not rank 2, or one side alone has labels.
 
   References:
     Wu et al., `Rethinking Positive Pairs in Contrastive Learning
     <https://arxiv.org/abs/2410.18200>`_, 2024.
   """
   check_same_shape(2, query=query, key=key, gate=gate)
+  if (query_labels is None) != (key_labels is None):
+    raise ValueError(
+      "gated_info_nce has labels of one side alone; give those of both or of neither"
+    )
   query, key, gate = map(at_least_float32, (query, key, gate))
   # <g q, g k> and |g k|^2 are products with g^2, so that no key is gated once for every query.
   seen = l2_normalize(gate * query)
   place = places(len(query), where, axis_name)
   rows = place | {"z": gate * seen / temperature, "gate": gate**2}
   columns = place | {"z": l2_normalize(key)}
+  if query_labels is not None:
+    check_labels(query_labels, query=query)
+    check_labels(key_labels, key=key)
+    rows |= {"first": jnp.asarray(query_labels), "second": jnp.asarray(key_labels)}
+    columns |= {"label": jnp.asarray(key_labels)}
   terms = functools.partial(_gated_others, precision=precision)
   sums = pair_sums(terms, rows, columns, tile_size=tile_size, axis_name=axis_name)
   positive = jnp.sum(seen * l2_normalize(gate * columns["z"]), -1) / temperature
@@ -229,4 +244,8 @@ def _gated_others(row, column, shared, precision) -> PairSums:
   del shared
   square = jnp.matmul(row["gate"], (column["z"] ** 2).T, precision=precision)
   logits = products(row, column, precision) * lax.rsqrt(jnp.maximum(square, 1e-12))
-  return PairSums((jnp.where(apart(row, column), logits, -jnp.inf),))
+  keep = apart(row, column)
+  if "label" in column:
+    label = column["label"][None, :]
+    keep &= (label != row["first"][:, None]) & (label != row["second"][:, None])
+  return PairSums((jnp.where(keep, logits, -jnp.inf),))

@@ -80,6 +80,9 @@ def test_hydra_picks_a_random_partner_through_the_gate_of_both_classes():
     gate = jax.nn.sigmoid(MLP((6, 4)).apply({"params": net["MLP_0"]}, jnp.maximum(mean, 0)))
     seen = unit(gate[:, None] * key[None])
     logits = jnp.einsum("id,ijd->ij", unit(gate * query), seen) / 0.3
+    first, second = LABEL[kept][:, None], LABEL[partner[kept]]
+    neither = (second[None] != first) & (second[None] != second[:, None])
+    logits = jnp.where(neither | np.eye(len(kept), dtype=bool), logits, -jnp.inf)
     return -jnp.mean(jnp.diag(jax.nn.log_softmax(logits, 1)))
 
   layouts.check_step(LEARNERS["hydra"], restated)

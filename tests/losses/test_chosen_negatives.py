@@ -68,5 +68,7 @@ def test_bad_arguments_are_named():
     chosen_negatives.clustered_info_nce(query, key, np.zeros(7, int))
   with pytest.raises(ValueError, match=r"\(11, 6\).*\(11, 5\)"):
     chosen_negatives.gated_info_nce(query, key, np.ones((11, 5)))
+  with pytest.raises(ValueError, match="labels of one side alone"):
+    chosen_negatives.gated_info_nce(query, key, query, key_labels=np.zeros(11, int))
   with pytest.raises(ValueError, match=r"share=1\.5"):
     chosen_negatives.hard_info_nce(query, key, share=1.5)

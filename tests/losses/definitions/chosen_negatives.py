@@ -43,12 +43,21 @@ def averaged_info_nce(query, key, temperature=0.1):
   return np.array(out)
 
 
-def gated_info_nce(query, key, gate, temperature=0.1):
+def gated_info_nce(query, key, gate, query_labels=None, key_labels=None, temperature=0.1):
   out = []
   for i, g in enumerate(gate):
     logits = unit(g * key) @ unit(g * query[i]) / temperature
-    out.append(log_sum_exp(logits) - logits[i])
+    keep = np.ones(len(key), bool)
+    if key_labels is not None:
+      keep = (key_labels != query_labels[i]) & (key_labels != key_labels[i])
+      keep[i] = True
+    out.append(log_sum_exp(logits[keep]) - logits[i])
   return np.array(out)
+
+
+def of_two_classes(rng, batch, dim):
+  labels = {f"{side}_labels": rng.integers(4, size=batch) for side in ("query", "key")}
+  return normal("query", "key", "gate")(rng, batch, dim) | labels
 
 
 PAIR = normal("query", "key")
@@ -72,6 +81,12 @@ CASES = [
     "gated_info_nce",
     chosen_negatives.gated_info_nce,
     normal("query", "key", "gate"),
+    gated_info_nce,
+  ),
+  Case(
+    "gated_info_nce_of_classes",
+    chosen_negatives.gated_info_nce,
+    of_two_classes,
     gated_info_nce,
   ),
 ]
