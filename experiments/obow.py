@@ -1,0 +1,88 @@
+"""OBoW: is a vocabulary that the teacher renews worth more than one that stays?
+
+  python -m experiments.obow --data=npz:data/mnist.npz --results=results/obow_mnist.json
+
+trains one small ResNet by OBoW, by OBoW whose vocabulary stays once it is full, and by SimCLR, on
+the same crops for as many updates, and reads digits off the pooled features with a linear probe.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+
+from experiments import claim
+from repjax import augment, data, evaluate
+from repjax.encoders import MLP, ResNet
+from repjax.evaluate import Embedded
+from repjax.learners import Crops, Objective, by_gradient, obow, rising_momentum, simclr
+from repjax.train.launch import Settings, run_app
+
+SIZE, WORDS, BATCH, STEPS = 16, 512, 64, 500
+DATA = "MNIST, 12,000 train, 1,000 labelled, 2,000 test, a draw a seed; resized to 16x16"
+
+
+def study(seed: int, settings: Settings) -> claim.Numbers:
+  """Probes every method, the encoder as it starts, and pixels."""
+  steps = settings.steps if settings.given("steps") else STEPS
+  train, bank, test = examples(settings.data, seed)
+
+  def judge(encode):
+    splits = [Embedded(encode(split["image"]), split["label"]) for split in (bank, test)]
+    probe = evaluate.linear_probe(*splits, key=jax.random.key(seed), penalties=(1e-3, 1e-2, 1e-1))
+    return {"linear": probe["linear"], "knn": evaluate.knn(*splits, k=(5,))["knn_5"]}
+
+  def trained(name, steps):
+    rate = optax.warmup_cosine_decay_schedule(0, 3e-3, STEPS // 10, max(steps, STEPS // 5))
+    learner = by_gradient(objective(name, steps), optax.adamw(rate, weight_decay=1e-4))
+    state = claim.fit(
+      learner, train, steps=steps, batch_size=BATCH, seed=seed, progress=f"{name} {seed}"
+    )
+    return judge(functools.partial(claim.features, learner.encode, state))
+
+  numbers = {name: trained(name, steps) for name in ("obow", "fixed_vocabulary", "simclr")}
+  numbers["untrained"] = trained("obow", 0)
+  numbers["raw_pixels"] = judge(lambda image: image.reshape(len(image), -1).astype(np.float32))
+  return numbers
+
+
+def objective(name: str, steps: int) -> Objective:
+  """The method, on an encoder and crops that all share."""
+  encoder = ResNet((1, 1), bottleneck=False, width=16, stem="cifar")
+  crop = functools.partial(augment.random_resized_crop, size=SIZE, area=(0.3, 0.9))
+  colours = functools.partial(augment.jitter, brightness=0.4, contrast=0.4)
+  view = augment.compose(crop, colours)
+  normalize = lambda image: augment.normalize(image, [0.13], [0.3])
+  if name == "simclr":
+    return simclr(encoder, MLP((64, 32)), view, temperature=0.3, normalize=normalize)
+  return obow(
+    encoder,
+    [Crops(view, 2)],
+    lambda key, image: image,
+    words=WORDS,
+    momentum=rising_momentum(0.97, max(steps, 1)),
+    # Full once, the vocabulary of the encoder as it starts is the one that stays.
+    renew_steps=WORDS // BATCH if name == "fixed_vocabulary" else None,
+    normalize=normalize,
+  )
+
+
+def examples(where: str, seed: int) -> list[dict[str, np.ndarray]]:
+  """Images to train on, labelled ones, and those to be told."""
+  dataset = data.load(where, seed=seed, image_size=SIZE)
+  rng = np.random.default_rng(seed)
+  order, chosen = (rng.permutation(len(split)) for split in (dataset.train, dataset.test))
+  labelled = min(1000, len(order) // 2)
+  train, bank = order[labelled : labelled + 12000], order[:labelled]
+  splits = (dataset.train, train), (dataset.train, bank), (dataset.test, chosen[:2000])
+  return [data.take(source, rows) for source, rows in splits]
+
+
+def main(settings: Settings) -> None:
+  """Runs the experiment."""
+  claim.run("obow", study, settings, described=DATA)
+
+
+if __name__ == "__main__":
+  run_app(main)
