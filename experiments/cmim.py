@@ -26,7 +26,7 @@ from repjax.learners import by_gradient, cmim
 from repjax.train.launch import Settings, run_app
 
 BATCHES = (16, 64, 256)
-EXAMPLES = 50_000
+EXAMPLES = 40_000
 WEIGHTS = {
   "cmim": {"contrast": 10.0},
   "mim": {"contrast": 0.0},
@@ -48,60 +48,55 @@ def judge(train: Embedded, test: Embedded, seed: int) -> dict[str, float]:
   return {"knn": values["knn_20"], "linear": probe["linear"]}
 
 
+@jax.jit
+def tell(params, image: jax.Array) -> dict[str, jax.Array]:
+  """Codes, informative embeddings and the error of the reconstruction; no weight enters."""
+  codes, informative = (
+    cmim(*NETS, embedding=name).encode(params, {}, image) for name in ("latent", "informative")
+  )
+  error = jnp.square(jax.nn.sigmoid(codes.layers[0]) - to_float(image))
+  return {
+    "": codes.pooled,
+    "_informative": informative.pooled,
+    "error": jnp.mean(error, (1, 2, 3)),
+  }
+
+
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Each method at each batch size, its codes and its informative embeddings."""
   dataset = data.load("digits")
   train, test = (data.in_memory(part) for part in (dataset.train, dataset.test))
-  told = functools.partial(_embedded, train, test)
-  numbers = {
-    "raw_pixels": judge(*told(lambda image: to_float(image).reshape(len(image), -1)), seed)
-  }
+  image, cut = np.concatenate([train.image, test.image]), len(train.image)
+  numbers = {}
+
+  def note(method, params, batch_size=None):
+    told = {name: np.asarray(x) for name, x in tell(params, image).items()}
+    for name in ("", "_informative"):
+      parts = Embedded(told[name][:cut], train.label), Embedded(told[name][cut:], test.label)
+      where = f"{method}{name}" + (f"_{batch_size}" if batch_size else "")
+      numbers[where] = judge(*parts, seed) | {"error": float(told["error"][cut:].mean())}
+
   for method, weights in WEIGHTS.items():
     for batch_size in BATCHES:
       steps = settings.steps if settings.given("steps") else EXAMPLES // batch_size
       learner = by_gradient(cmim(*NETS, **weights), optax.adam(1e-3 * (batch_size / 64) ** 0.5))
-      state = claim.fit(
-        learner, {"image": train.image}, steps=steps, batch_size=batch_size, seed=seed
+      fit = functools.partial(
+        claim.fit, learner, {"image": train.image}, batch_size=batch_size, seed=seed
       )
-      for name, values in _probes(weights, state, told, seed).items():
-        numbers[f"{method}{name}_{batch_size}"] = values
-  untrained = by_gradient(cmim(*NETS), optax.sgd(0.0))
-  state = claim.fit(untrained, {"image": train.image}, steps=0, batch_size=16, seed=seed)
-  for name, values in _probes({}, state, told, seed).items():
-    numbers[f"untrained{name}"] = values
+      note(method, fit(steps=steps).params, batch_size)
+  note("untrained", fit(steps=0).params)
+  flat = [
+    Embedded(part.image.reshape(len(part.image), -1) / 255, part.label) for part in (train, test)
+  ]
+  numbers["raw_pixels"] = judge(*flat, seed)
   for method in WEIGHTS:
     for name in ("", "_informative"):
       rows = [numbers[f"{method}{name}_{batch_size}"] for batch_size in BATCHES]
       mean = {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
       # How much the batch matters: the best of the sizes less the worst.
-      spread = {
-        f"range_{metric}": float(np.ptp([row[metric] for row in rows])) for metric in rows[0]
-      }
-      numbers[f"{method}{name}"] = mean | spread
+      wide = {f"range_{metric}": float(np.ptp([row[metric] for row in rows])) for metric in rows[0]}
+      numbers[f"{method}{name}"] = mean | wide
   return numbers
-
-
-def _probes(weights, state, told, seed):
-  """Numbers of codes and of informative embeddings, with the reconstruction's error."""
-  out = {}
-  for name, embedding in (("", "latent"), ("_informative", "informative")):
-    encode = cmim(*NETS, embedding=embedding, **weights).encode
-    encode = functools.partial(encode, state.params, state.extra)
-    out[name] = judge(*told(lambda image, encode=encode: encode(image).pooled), seed)
-    out[name]["error"] = told(lambda image, encode=encode: _error(encode, image))[1].features.mean()
-    out[name] = {metric: float(value) for metric, value in out[name].items()}
-  return out
-
-
-def _error(encode, image) -> jax.Array:
-  (logits,) = encode(image).layers
-  error = jnp.square(jax.nn.sigmoid(logits) - to_float(image))
-  return jnp.mean(error, (1, 2, 3))[:, None]
-
-
-def _embedded(train, test, encode) -> tuple[Embedded, Embedded]:
-  encode = jax.jit(encode)
-  return tuple(Embedded(np.asarray(encode(part.image)), part.label) for part in (train, test))
 
 
 def main(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from repjax.evaluate.embed import Embedded
 from repjax.learners import by_gradient, cpc, supervised
 from repjax.train.launch import Settings, run_app
 
-STEPS, BATCH, DIM = 1500, 64, 128
+STEPS, BATCH, DIM = 800, 64, 128
 TRAIN, PROBE, TEST, FEW = 10_000, 2_000, 2_000, 100
 CORRELATIONS = (0.5, 0.9)
 COORDINATES, CHOICES = 4, 256
@@ -102,33 +102,32 @@ def information(rho: float, seed: int, steps: int) -> float:
   The best critic of Gaussians is quadratic: a code of the coordinates and their squares has it.
   """
 
-  def draw(key, count):
-    x, noise = jax.random.normal(key, (2, count, COORDINATES))
-    return x, rho * x + (1 - rho**2) ** 0.5 * noise
-
-  def loss(params, key):
-    x, y = draw(key, CHOICES)
-    quadratic = lambda v: jnp.concatenate([v, v**2, jnp.ones((CHOICES, 1))], 1)
-    prediction = quadratic(x) @ params
-    return jnp.mean(losses.cpc(prediction[:, None], quadratic(y)[:, None]))
-
-  optimizer = optax.adam(3e-2)
-  params = jnp.zeros((2 * COORDINATES + 1, 2 * COORDINATES + 1))
-
-  @jax.jit
-  def train(params, key):
-    def body(carry, k):
-      params, opt = carry
-      updates, opt = optimizer.update(jax.grad(loss)(params, k), opt, params)
-      return (optax.apply_updates(params, updates), opt), None
-
-    start = params, optimizer.init(params)
-    return jax.lax.scan(body, start, jax.random.split(key, steps))[0][0]
-
   k_train, k_test = jax.random.split(jax.random.key(seed))
-  params = train(params, k_train)
-  fresh = jax.jit(jax.vmap(loss, (None, 0)))(params, jax.random.split(k_test, 50))
-  return float(np.log(CHOICES) - np.mean(fresh))
+  params = _critic(rho, jax.random.split(k_train, steps))
+  return float(np.log(CHOICES) - np.mean(_fresh(params, rho, jax.random.split(k_test, 50))))
+
+
+def _loss(params, rho, key):
+  x, noise = jax.random.normal(key, (2, CHOICES, COORDINATES))
+  y = rho * x + jnp.sqrt(1 - rho**2) * noise
+  quadratic = lambda v: jnp.concatenate([v, v**2, jnp.ones((CHOICES, 1))], 1)
+  return jnp.mean(losses.cpc((quadratic(x) @ params)[:, None], quadratic(y)[:, None]))
+
+
+_fresh = jax.jit(jax.vmap(_loss, (None, None, 0)))
+
+
+@jax.jit
+def _critic(rho, keys):
+  optimizer = optax.adam(3e-2)
+
+  def body(carry, key):
+    params, opt = carry
+    updates, opt = optimizer.update(jax.grad(_loss)(params, rho, key), opt, params)
+    return (optax.apply_updates(params, updates), opt), None
+
+  params = jnp.zeros((2 * COORDINATES + 1, 2 * COORDINATES + 1))
+  return jax.lax.scan(body, (params, optimizer.init(params)), keys)[0][0]
 
 
 def _class_logits(objective, state, images):
