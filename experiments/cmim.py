@@ -85,9 +85,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
       )
       note(method, fit(steps=steps).params, batch_size)
   note("untrained", fit(steps=0).params)
-  flat = [
-    Embedded(part.image.reshape(len(part.image), -1) / 255, part.label) for part in (train, test)
-  ]
+  pixels = np.float32(image.reshape(len(image), -1) / 255)
+  flat = Embedded(pixels[:cut], train.label), Embedded(pixels[cut:], test.label)
   numbers["raw_pixels"] = judge(*flat, seed)
   for method in WEIGHTS:
     for name in ("", "_informative"):

@@ -22,17 +22,17 @@ from repjax.evaluate.embed import Embedded
 from repjax.learners import Aggregator, by_gradient, dmt_jepa, ijepa, rising_momentum
 from repjax.train.launch import Settings, run_app
 
-STEPS, BATCH, PATCH, DIM = 500, 64, 4, 48
+STEPS, BATCH, DIM = 400, 64, 48
 TRAIN, PROBE, TEST = 10_000, 2_000, 1_000
 PATCHES = 4  # of an image, for the vote
 
 
-def learners(grid: tuple[int, int]):
+def learners(grid: tuple[int, int], patch: int):
   """Both methods on one encoder."""
-  encoder = ViT(patch_size=PATCH, dim=DIM, depth=2, heads=4)
+  encoder = ViT(patch_size=patch, dim=DIM, depth=2, heads=4)
   predictor = TokenPredictor(DIM // 2, 2, 2, DIM, grid)
   options = {
-    "patch_size": PATCH,
+    "patch_size": patch,
     "divide": functools.partial(multi_block, blocks=4, keep=grid[0] * grid[1] // 4),
     "momentum": rising_momentum(0.99, STEPS),
   }
@@ -47,13 +47,13 @@ def learners(grid: tuple[int, int]):
   }
 
 
-def judge(encode, parts, seed: int) -> dict[str, float]:
+def judge(encode, parts, patch: int, seed: int) -> dict[str, float]:
   """Probe of the mean, vote of the patches; ``encode`` gives tokens of images."""
   pooled, single = [], []
   for image, label in parts:
     tokens = encode(image)
     pooled.append(Embedded(tokens.mean(1), label))
-    ink = np.asarray(patchify(to_float(image), PATCH)).mean(-1)
+    ink = np.asarray(patchify(to_float(image), patch)).mean(-1)
     # Those with most ink, since an empty patch belongs to all digits.
     places = np.argsort(-ink, 1)[:, :PATCHES]
     rows = np.take_along_axis(tokens, places[..., None], 1).reshape(-1, tokens.shape[-1])
@@ -73,20 +73,23 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   image, label = train.image[rows], train.label[rows]
   judged = rng.permutation(len(test.image))[:TEST]
   parts = (image[:PROBE], label[:PROBE]), (test.image[judged], test.label[judged])
-  grid = image.shape[1] // PATCH, image.shape[2] // PATCH
+  patch = max(image.shape[1] // 7, 1)  # 4 of 28 pixels
+  grid = image.shape[1] // patch, image.shape[2] // patch
 
   numbers = {}
-  for method, learner in learners(grid).items():
+  for method, learner in learners(grid, patch).items():
     tokens = lambda state, x, learner=learner: learner.encode(state, x).tokens
     fit = functools.partial(
       claim.fit, learner, {"image": image}, batch_size=BATCH, seed=seed, progress=method
     )
     encode = functools.partial(claim.features, tokens, fit(steps=steps))
-    numbers[method] = judge(encode, parts, seed)
+    numbers[method] = judge(encode, parts, patch, seed)
     if method == "ijepa":
       encode = functools.partial(claim.features, tokens, fit(steps=0))
-      numbers["untrained"] = judge(encode, parts, seed)
-  numbers["raw_pixels"] = judge(lambda x: np.asarray(patchify(to_float(x), PATCH)), parts, seed)
+      numbers["untrained"] = judge(encode, parts, patch, seed)
+  numbers["raw_pixels"] = judge(
+    lambda x: np.asarray(patchify(to_float(x), patch)), parts, patch, seed
+  )
   flat = [Embedded(np.asarray(to_float(x)).reshape(len(x), -1), y) for x, y in parts]
   probe = evaluate.linear_probe(*flat, key=jax.random.key(seed), penalties=(1e-3, 1e-2, 1e-1))
   numbers["raw_pixels"]["linear"] = probe["linear"]

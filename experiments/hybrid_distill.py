@@ -31,7 +31,7 @@ STAGES = {1: 0.75}
 
 def adam(steps: int) -> optax.GradientTransformation:
   """One schedule for all."""
-  schedule = optax.warmup_cosine_decay_schedule(0, 2e-3, max(steps // 10, 1), steps)
+  schedule = optax.warmup_cosine_decay_schedule(0, 2e-3, max(steps // 10, 1), max(steps, 2))
   return optax.adamw(schedule, weight_decay=1e-4)
 
 
