@@ -6,11 +6,11 @@ from scipy import ndimage
 
 from repjax.encoders import ConvNet
 
-IMAGE = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+IMAGE = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype(np.float32)
 
 
 def test_maps_are_rectified_correlations_and_halve_after_the_first():
-  net = ConvNet((4, 5))
+  net = ConvNet((2, 3))
   params = jax.jit(net.init)(jax.random.key(0), IMAGE)
   out = jax.jit(net.apply)(params, IMAGE)
   x = np.asarray(IMAGE, np.float64)
@@ -32,5 +32,12 @@ def test_maps_are_rectified_correlations_and_halve_after_the_first():
     )
     np.testing.assert_allclose(out.layers[i], x, atol=1e-4)
   np.testing.assert_allclose(out.pooled, x.mean((1, 2)), atol=1e-4)
-  flat = jax.jit(ConvNet((4, 5), pool=False).apply)(params, IMAGE).pooled
-  np.testing.assert_allclose(flat, x.reshape(2, -1), atol=1e-4)
+
+
+def test_dense_layers_see_where_things_are():
+  net = ConvNet((2, 3), dense=(4,))
+  params = jax.jit(net.init)(jax.random.key(0), IMAGE)
+  out = jax.jit(net.apply)(params, IMAGE)
+  dense = params["params"]["mlp"]["dense_0"]
+  wanted = np.asarray(out.layers[-1]).reshape(1, -1) @ dense["kernel"] + dense["bias"][None]
+  np.testing.assert_allclose(out.pooled, wanted, atol=1e-5)
