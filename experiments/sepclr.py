@@ -2,7 +2,7 @@
 
   python -m experiments.sepclr --data=npz:data/mnist.npz
 
-draws faint gratings of one of four directions as background images, and MNIST digits over such
+draws gratings of one of four directions as background images, and MNIST digits over such
 gratings as targets. SepCLR trains a common and a salient encoder of 32 features each on both sets;
 SimCLR trains one encoder of 64 on the same images. Linear probes on 1,000 labels tell digit and
 texture of target images from SepCLR's salient code (``sepclr``) and its common code
@@ -22,7 +22,7 @@ from repjax.encoders import MLP, ConvNet
 from repjax.learners import Network, Separation, by_gradient, sepclr, simclr
 from repjax.train.launch import Settings, run_app
 
-DIRECTIONS, AMPLITUDE, LABELS = 4, 0.35, 1000
+DIRECTIONS, AMPLITUDE, LABELS = 4, 0.5, 1000
 view = compose(
   functools.partial(affine, degrees=10.0, scale=(0.9, 1.1), translate=0.1),
   functools.partial(jitter, brightness=0.3, contrast=0.3),
