@@ -5,12 +5,11 @@
 draws pairs of frames, in which a box of one of three kinds (car, pedestrian, cyclist) stands on the
 ground among clutter and drives on along its heading. A PointNet is pretrained on 2,000 pairs with
 equivariance (place by contrast, rotation by class, scene flow), or to be invariant (NT-Xent of two
-scenes transformed alike, rotation included), or not at all; ``from_scratch`` is trained on the
-labels alone. From 60 labelled scenes a linear head on the frozen features of points (of
-``raw_points``, on coordinates beside their mean and deviation over the scene) learns what a
-detector's does: whether a point is on the box, where from there the centre is, heading, length,
-width and kind; points vote by the first. ``box`` is the mean R2 of centre, heading, length and
-width, ``kind`` the accuracy.
+scenes transformed alike, rotation included), or not at all (``from_scratch``). It is then
+fine-tuned on 60 labelled scenes to say at each point what a detector's head says: whether it is on
+the box, where from there the centre is, heading, length, width and kind; points vote by the first.
+``raw_points`` are linear heads on coordinates beside their mean and deviation over the scene.
+``box`` is the mean R2 of centre, heading, length and width, ``kind`` the accuracy.
 """
 
 import jax
@@ -103,12 +102,12 @@ def asked(scene) -> np.ndarray:
   return np.concatenate([on_box, offset, rest], -1).astype(np.float32)
 
 
-def from_labels(encoder) -> Objective:
-  """The same answers, by a net that learns from nothing else."""
+def from_labels(encoder, start) -> Objective:
+  """The same answers by a net that is trained to give them, from given parameters if any."""
   head = MLP((7 + len(KINDS),))
 
   def init(key, batch):
-    params = encoder.init(key, batch["points"])["params"]
+    params = start or encoder.init(key, batch["points"])["params"]
     tokens = encoder.apply({"params": params}, batch["points"]).tokens
     return {"encoder": params, "head": head.init(key, tokens)["params"]}, {}
 
@@ -171,20 +170,19 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   raw = [beside(x["points"]) for x in (few, test)]
   numbers = {"raw_points": judge(head_on(few, *raw), test)}
-  tokens = lambda learner: lambda state, points: learner.encode(state, points).tokens
-  for name in ("untrained", "invariant", "equivariant_points"):
-    learner = by_gradient(learners.get(name, learners["invariant"]), optax.adam(1e-3))
-    steps = claim.steps_of(settings, 400) if name != "untrained" else 0
-    state = claim.fit(
-      learner, train, steps=steps, batch_size=64, seed=seed, progress=f"{name} {seed}"
-    )
-    seen = [claim.features(tokens(learner), state, x["points"]) for x in (few, test)]
-    numbers[name] = judge(head_on(few, *seen), test)
-  learner = by_gradient(from_labels(encoder), optax.adam(1e-3))
-  steps = claim.steps_of(settings, 400)
-  options = {"batch_size": LABELS, "seed": seed, "progress": f"from_scratch {seed}"}
-  state = claim.fit(learner, few | {"asked": asked(few)}, steps=steps, **options)
-  numbers["from_scratch"] = judge(claim.features(tokens(learner), state, test["points"]), test)
+  labelled = few | {"asked": asked(few)}
+  for name in ("from_scratch", *learners):
+    start = None
+    if name in learners:
+      learner = by_gradient(learners[name], optax.adam(1e-3))
+      options = {"batch_size": 64, "seed": seed, "progress": f"{name} {seed}"}
+      state = claim.fit(learner, train, steps=claim.steps_of(settings, 400), **options)
+      start = jax.tree.map(np.asarray, state.params["encoder"])
+    learner = by_gradient(from_labels(encoder, start), optax.adam(1e-3))
+    options = {"batch_size": LABELS, "seed": seed, "progress": f"{name} {seed}, labels"}
+    state = claim.fit(learner, labelled, steps=claim.steps_of(settings, 200), **options)
+    answer = lambda state, points, encode=learner.encode: encode(state, points).tokens
+    numbers[name] = judge(claim.features(answer, state, test["points"]), test)
   return numbers
 
 
