@@ -3,7 +3,7 @@
   python -m experiments.deepercluster --data=npz:data/mnist.npz
 
 draws 4,000 MNIST digits with class k kept at 0.75^k of its number, so that nines are 13 times as
-rare as noughts, and trains a small convolutional net in 6 rounds of 80 steps, clustering features
+rare as noughts, and trains a small convolutional net in 5 rounds of 80 steps, clustering features
 before each: rotation x 2 coarse x 10 fine clusters (``deepercluster``), rotation alone
 (``rotation_alone``), 40 clusters of upright images (``deepcluster``). Features are the maps after
 the second of three layers, averaged to a 3x3 grid; a linear probe learns from 500 balanced labels.
@@ -24,7 +24,7 @@ from repjax.encoders import ConvNet
 from repjax.learners import by_gradient, cluster_labels, deepercluster, restart_heads
 from repjax.train.launch import Settings, run_app
 
-ROUNDS, STEPS, BATCH, LABELS = 6, 80, 128, 500
+ROUNDS, STEPS, BATCH, LABELS = 5, 80, 128, 500
 METHODS = {
   "rotation_alone": {"turns": 4, "coarse": 1, "fine": 1},
   "deepcluster": {"turns": 1, "coarse": 1, "fine": 40},

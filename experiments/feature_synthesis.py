@@ -45,7 +45,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train, test = claim.part_of_data(settings, train=4000, test=2000, seed=seed)
   rng = np.random.default_rng(seed)
   image, query = over_textures(rng, train.image), over_textures(rng, test.image)
-  encoder, projector = ConvNet((16, 32, 64)), MLP((64, 32))
+  encoder, projector = ConvNet((16, 32, 32), dense=(128, 64)), MLP((64, 32))
   normalize = lambda image: (image - 0.3) / 0.3
   options = {"normalize": normalize, "temperature": 0.3}
   synthesis = functools.partial(

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
+from repjax.encoders.mlp import MLP
 
 
 class ConvNet(nn.Module):
@@ -15,7 +16,8 @@ class ConvNet(nn.Module):
 
   Attributes:
     dims: channels of each layer.
-    pool: whether ``pooled`` is the mean of the last map, or that map as one row.
+    dense: widths of dense layers on the last map as one row, of which ``pooled`` is the last; if
+      none are given it is the mean of the map, which does not tell what was where.
     dtype: of the computation; parameters are float32.
 
   References:
@@ -24,7 +26,7 @@ class ConvNet(nn.Module):
   """
 
   dims: Sequence[int] = (16, 32, 64)
-  pool: bool = True
+  dense: Sequence[int] = ()
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -58,5 +60,7 @@ class ConvNet(nn.Module):
       x = nn.relu(x)
       layers.append(x)
     tokens = x.reshape(len(x), -1, x.shape[-1])
-    pooled = jnp.mean(tokens, 1) if self.pool else tokens.reshape(len(x), -1)
+    pooled = jnp.mean(tokens, 1)
+    if self.dense:
+      pooled = MLP(self.dense, dtype=self.dtype, name="mlp")(tokens.reshape(len(x), -1))
     return Features(pooled, tokens, tuple(layers))

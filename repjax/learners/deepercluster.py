@@ -133,7 +133,7 @@ def cluster_labels(
   size, turns, _ = features.shape
   labels = np.zeros((2, size, turns), np.int32)
   weight = np.zeros((size, turns))
-  rows = _whiten(features.reshape(size * turns, -1)).reshape(features.shape)
+  rows = _whiten(features.reshape(size * turns, -1)).reshape(size, turns, -1)
   found = 0
   for turn in range(turns):
     labels[0, :, turn] = _k_means(rows[:, turn], coarse, seed)

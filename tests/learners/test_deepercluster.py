@@ -68,6 +68,7 @@ def test_clusters_are_found_within_each_turn_and_within_each_cluster():
   centres = RNG.normal(size=(4, 2, 1, 8)) * 20 + RNG.normal(size=(4, 2, 2, 8)) * 3
   truth = RNG.integers(0, 2, (2, 60))
   features = centres[:, truth[0], truth[1]].swapaxes(0, 1) + RNG.normal(size=(60, 4, 8)) * 0.01
+  features[..., 3] = 1  # a dead dimension
   labels = cluster_labels(features, coarse=2, fine=2, seed=0)
   together = lambda x: x[:, None] == x[None, :]
   for turn in range(4):
