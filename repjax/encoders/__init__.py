@@ -2,6 +2,7 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.features import Features
+from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.prototypes import Prototypes
@@ -14,6 +15,7 @@ __all__ = [
   "SIZES",
   "Autoencoder",
   "Features",
+  "Flat",
   "Prototypes",
   "ResNet",
   "ViT",
