@@ -77,12 +77,15 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   nearest = np.asarray(mine_neighbors(embed(net, taught, pooled, image), NEIGHBORS))
   first = start_from(scan(encoder, head, view), {"encoder": taught["encoder"]})
-  scanned = learn(first, 1e-3, steps // 2, neighbors=image[nearest])
-  second = start_from(self_label(encoder, head, same, view), scanned)
-  labelled = learn(second, 3e-4, steps // 2)
+  scanned = learn(first, 1e-3, steps, neighbors=image[nearest])
+  strong = affine_augment(
+    degrees=25, scale=(0.7, 1.3), shear=20, translate=0.15, brightness=0.4, contrast=0.4, noise=0.1
+  )
+  second = start_from(self_label(encoder, head, same, strong), scanned)
+  labelled = learn(second, 1e-4, steps // 4)
 
   heads = {"feature": taught["projector"], "cluster": taught["projector"]}
-  joint = mlc(encoder, two.feature, two.cluster, view, entropy_weight=SPREAD)
+  joint = mlc(encoder, two.feature, two.cluster, view, epsilon=1.0, entropy_weight=SPREAD)
   linear = learn(start_from(joint, {**taught, "projector": heads}), 1e-4, steps // 4)
   return {
     "scan": arg_max(scanned),
