@@ -23,9 +23,7 @@ flags.DEFINE_float("teacher_momentum", None, "Of the teacher in the beginning.",
 flags.DEFINE_integer("queue", None, "Embeddings kept from earlier batches.", lower_bound=1)
 flags.DEFINE_integer("prototypes", None, "Number of prototypes or words.", lower_bound=1)
 flags.DEFINE_float("label_smoothing", 0.0, "Share of the target spread over all classes.")
-flags.DEFINE_float(
-  "ratio", None, "Share of the image to hide.", lower_bound=0, upper_bound=1
-)
+flags.DEFINE_float("ratio", None, "Share of the image to hide.", lower_bound=0, upper_bound=1)
 flags.DEFINE_integer("unit", 1, "Side of a hidden square in patches.", lower_bound=1)
 
 # --- two views: contrast --------------------------------------------------------------------------
