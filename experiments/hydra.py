@@ -5,6 +5,11 @@
 trains encoders of digits with the same budget by Hydra, by supervised contrast and by SimCLR.
 Metrics are accuracies on frozen features, their rank, and, for Hydra, the correlation over pairs of
 classes of how far their gate opens with how alike their mean images are.
+
+A seed takes 30 seconds of one core. Over three seeds the linear probe gives 0.985 for Hydra, 0.983
+for supervised contrast, 0.963 for SimCLR, 0.979 for pixels, 0.968 untrained; five shots 0.915,
+0.919, 0.795, 0.864, 0.812. So Hydra does not fall below supervised contrast, and no more is shown;
+its features have no higher rank (7.7 to 8.1), and its gates do not tell likeness (-0.002).
 """
 
 import jax

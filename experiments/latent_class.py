@@ -7,6 +7,12 @@ as in the theory; CURL compares means of blocks of five. On the way, the loss of
 classifier, averaged over pairs of classes, stays below the bound ``(L_un - tau) / (1 - tau)`` that
 the contrastive loss gives, tau = 0.1 being how often a negative is of the same class. ``slack`` is
 the bound less the loss. With five labels a class, features are compared with training from scratch.
+
+A seed takes 20 seconds of one core. Over three seeds the slack is above 0 at every stage (0.056
+with a fortieth of the steps, 0.111 with an eighth, 0.065 with all). Five labels a class give 0.973
+on features of pairs and 0.961 on those of CURL, whose mean classifier has the lower loss (0.020 to
+0.030) and not the higher accuracy (0.975 to 0.983); from scratch 0.854, pixels 0.848, an untrained
+encoder 0.784. The pairs know the classes, as in the theory: it is the labels' number that falls.
 """
 
 import jax

@@ -7,6 +7,11 @@ their corners alone, with negatives that weigh alike (InfoNCE) and by their simi
 the temperature that is best for it on part of the train split. ``recall`` is the share of the test
 images that are found among all of them, ``apart`` how often a positive is more similar than a near
 duplicate of another.
+
+A seed takes 20 seconds of one core. The claim does not hold here: over three seeds recall is 0.758
+with weights and 0.760 without, each at its best temperature; positives lie above near duplicates in
+0.972 against 0.970. At one temperature for both, weights act like a lower one: at 0.2 they raise
+recall from 0.718 to 0.743, at 0.02 they do not. Pixels have 0.441, an untrained encoder 0.226.
 """
 
 import jax

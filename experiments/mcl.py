@@ -4,7 +4,13 @@
 
 colours digits and their ground, trains three stages of 16 features, and reads digit, hue and ground
 off the features with a linear probe; beside them one encoder of 48 features by plain InfoNCE, as
-many updates in all. Views keep all three attributes, so any one of them tells images apart.
+many updates in all. Views keep all three attributes, so any one of them tells images apart. A seed
+takes a minute of one core.
+
+The worst read attribute, the digit, is right in 0.889 of the test images by all stages, in 0.814 by
+the one encoder, in 0.601 by the first stage (three seeds, errors 0.010 and less). The mean of the
+three is 0.957, 0.922 and 0.849. An untrained encoder has 0.818, digits at 0.913 and hues at 0.634;
+the pixels themselves, which are no small code, have 0.985.
 """
 
 import jax

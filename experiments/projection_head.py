@@ -8,6 +8,11 @@ neighbours of features before a linear head tell it better than those after the 
 Dividing dimension i by 1.3 to the i in the place of a head is compared. Metrics are the accuracy of
 100 labelled neighbours and of a linear probe, whose standardisation undoes most of the weighting,
 for the disturbed feature and for another; and the disturbed feature's weight over the others'.
+
+A seed takes 10 seconds of one core. Over three seeds the disturbed feature weighs 0.493 before the
+head, the root of the 0.245 after it; 0.259 without a head; 0.444 before the reweighting. Neighbours
+tell it in 0.749, 0.586, 0.591 and 0.765 of the test vectors. A random or no projection weighs all
+features alike, and tells it in 0.980; what it lacks is the other features freed of noise.
 """
 
 import jax

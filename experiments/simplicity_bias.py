@@ -8,6 +8,11 @@ labels the subclass is lost (class collapse); without, the class, whose feature 
 lost until the embedding is wide enough or the augmentation disturbs the features of no use; both
 together keep both. Metrics are the accuracy of a linear probe and the share of the squared weights
 that lies on a feature's direction.
+
+A seed takes 25 seconds of one core. Over three seeds, five features wide, the less accurate of
+class and subclass is at 0.988 by both losses, 0.594 with labels alone, 0.512 without; without
+labels but 8 wide 0.989, and with the useless features disturbed 0.989. Untrained encoders have
+0.664, the vectors themselves 0.988.
 """
 
 import jax

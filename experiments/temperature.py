@@ -7,6 +7,12 @@ tenth that is most similar (hard InfoNCE). As the temperature rises, penalties s
 negatives and features become less uniform and more tolerant of their class; with all negatives,
 neighbours get worse, with hard ones they do not. A figure of each seed goes to the working
 directory.
+
+A seed takes 40 seconds of one core. Over three seeds, from 0.07 to 3, the entropy of the penalties
+rises from 0.49 to 1.00 of its largest; of InfoNCE's features uniformity goes from -2.86 to -2.20
+and tolerance from 0.48 to 0.56, and accuracy by 20 neighbours falls from 0.937 to 0.797, by a
+linear probe from 0.923 to 0.811; with hard negatives neighbours stay between 0.925 and 0.952.
+Pixels have 0.984 and an untrained encoder 0.947: on digits so small it is the curve that tells.
 """
 
 from pathlib import Path
