@@ -113,15 +113,16 @@ def fit(
   few = jax.tree.map(lambda x: x[:2], arrays)
   state = jax.jit(learner.init)(jax.random.key(seed), few)
 
-  def update(state, arrays, rows, step):
-    key = jax.random.fold_in(jax.random.key(seed), step)
+  # The seed is an argument, so that one compiled program serves them all.
+  def update(state, arrays, rows, step, key):
+    key = jax.random.fold_in(key, step)
     return learner.update(state, jax.tree.map(lambda x: x[rows], arrays), key)
 
   update = jax.jit(update, donate_argnums=0)
   for step in tqdm(range(steps), desc=progress, disable=progress is None, unit="step"):
     first = step * batch_size
     rows = data.indices(seed, first, first + batch_size, size)
-    state, metrics = update(state, arrays, rows.astype(np.int32), step)
+    state, metrics = update(state, arrays, rows.astype(np.int32), step, jax.random.key(seed))
   if steps and not np.isfinite(loss := float(metrics["loss"])):
     raise FloatingPointError(f"{progress or 'training'}: the loss is {loss} after {steps} steps")
   return state
