@@ -2,7 +2,7 @@
 
   python -m experiments.ccd --data=npz:data/mnist.npz --results=results/ccd_mnist.json
 
-writes three digits on a ground that varies and trains one small ViT by CCD, by DINO of whole
+writes three digits on a ground that varies and trains one small ResNet by CCD, by DINO of whole
 strings, and by a contrast of columns, the strings split in three; views are turned, slanted and
 moved alike and training is as long. Characters of other strings are then told from the mean of the
 frozen tokens that they cover, with five labelled characters a class (one neighbour) or with 600
@@ -18,7 +18,7 @@ import optax
 
 from experiments import claim
 from repjax import augment, data, evaluate, losses
-from repjax.encoders import MLP, Prototypes, ViT, patchify
+from repjax.encoders import MLP, Prototypes, ResNet, patchify
 from repjax.evaluate import Embedded
 from repjax.learners import (
   Crops,
@@ -73,7 +73,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def objective(name: str, steps: int) -> Objective:
   """The method, on an encoder and views that all share."""
-  encoder = ViT(PATCH, dim=48, depth=2, heads=4, scan=True)
+  # Its strides of 4 make a place of the map a patch.
+  encoder = ResNet((2,), bottleneck=False, width=48, stem="imagenet")
   moved = functools.partial(
     augment.place_affine, degrees=10, scale=(0.8, 1.1), shear=20, translate=0.06, fill=0.2
   )

@@ -62,6 +62,10 @@ def objective(name: str, steps: int) -> Objective:
     lambda key, image: image,
     words=WORDS,
     momentum=rising_momentum(0.97, max(steps, 1)),
+    inverse_delta=10.0,
+    kappa=5.0,
+    # The mean distance has to settle within a short run.
+    distance_momentum=0.9,
     # Full once, the vocabulary of the encoder as it starts is the one that stays.
     renew_steps=WORDS // BATCH if name == "fixed_vocabulary" else None,
     normalize=normalize,
