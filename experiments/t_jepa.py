@@ -25,8 +25,8 @@ from repjax.train.launch import Settings, run_app
 
 TABLES = ("breast_cancer", "digits")
 STEPS, BATCH, TEST = 400, 64, 0.3
-DIM = 32
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+DIM = 16
+PENALTIES = (1e-2, 1e-1, 1.0)
 
 
 def tables(seed: int) -> dict[str, tuple[Embedded, Embedded]]:

@@ -42,8 +42,9 @@ def clips(images: np.ndarray, count: int, rng: np.random.Generator):
   """Clips of digits that move by two pixels a frame, which digit and which way."""
   which, way = rng.integers(len(images), size=count), rng.integers(len(MOVES), size=count)
   side, last = images.shape[1], (FRAMES - 1) * MOVES[way]
-  low, high = np.maximum(0, -last), SIDE - side - np.maximum(0, last)
-  start = rng.integers(low, high + 1)
+  # Middles of paths are spread alike whatever the way.
+  reach = np.abs(last).max() // 2
+  start = rng.integers(reach, SIDE - side - reach + 1, (count, 2)) - last // 2
   video = np.zeros((count, FRAMES, SIDE, SIDE, 1), np.uint8)
   for i, (image, place) in enumerate(zip(images[which], start, strict=True)):
     for frame in range(FRAMES):
