@@ -5,7 +5,11 @@
 trains a small convolutional net on 8,000 CIFAR-10 images of 16 pixels to tell rotations, and
 another to draw the image again (auto-encoder), and scores the maps after the second of three
 layers, averaged to a 2x2 grid: a linear probe on 1,000 labels, and the nearest of five labelled
-examples a class.
+examples a class. Half a minute of one core a seed.
+
+Five labels a class give 0.252, the auto-encoder 0.208, the untrained net 0.216 and raw pixels 0.220
+(of three seeds, not two standard errors below); the linear probe does not tell RotNet (0.397) from
+the auto-encoder (0.403) and the untrained net (0.395) at this size (results/rotnet_cifar10.json).
 """
 
 import jax

@@ -7,6 +7,11 @@ gratings as targets. SepCLR trains a common and a salient encoder of 32 features
 SimCLR trains one encoder of 64 on the same images. Linear probes on 1,000 labels tell digit and
 texture of target images from SepCLR's salient code (``sepclr``) and its common code
 (``sepclr_common``), from SimCLR's features, those of untrained encoders, and pixels.
+One minute of one core a seed.
+
+At this length the codes part and the claim is not reached: digits are told from the
+salient code with 0.639 (SimCLR 0.670, untrained 0.540, raw pixels 0.788) and textures with 0.714
+(SimCLR 0.992); from the common code with 0.397 and 0.948 (results/sepclr_mnist.json).
 """
 
 import functools

@@ -9,6 +9,12 @@ all) a ridge regression tells the pose, as cosine and sine of angle and hue (``p
 linear probe on 1,000 labels the digit (``class``). The predictor moves a view's embedding to that
 of another, which has to be found among 16 views of the same digit (``mrr``, mean reciprocal rank,
 and ``hit_1``); where there is no predictor the embedding itself is what looks.
+One minute of one core a seed.
+
+The predictor finds the view with a mean reciprocal rank of 0.841 (VICReg 0.218, the predictor that
+does not see the transformation 0.220). The equivariant half tells the pose with an R2 of 0.697, the
+invariant half 0.551, VICReg 0.604, raw pixels 0.738. At this length the invariant half does not
+match VICReg on the digit: 0.439 against 0.650 (results/sie_mnist.json).
 """
 
 import functools
