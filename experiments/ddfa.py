@@ -3,7 +3,11 @@
   python -m experiments.ddfa --data=npz:data/mnist.npz --image_size=14
 
 Each latent class is two digits, drawn anew for each seed, so that nothing in the images tells that
-they belong together. Ten domains mix the classes in shares from a Dirichlet distribution.
+they belong together. Ten domains mix the classes in shares from a Dirichlet distribution. About 45
+seconds of one core a seed. Accuracy on test images, three seeds: DDFA 0.840 ± 0.005, with an error
+of p(y | d) of 0.175 (sum over classes); k-means of SimCLR features 0.500, of an untrained
+encoder's 0.463, of pixels 0.464. K-means of the discriminator's own probabilities, which the same
+domains have taught, has 0.821 ± 0.072: as good in two seeds of three, and far off in one.
 """
 
 import jax
