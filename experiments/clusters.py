@@ -2,7 +2,11 @@
 
   python -m experiments.clusters --data=npz:data/mnist.npz --image_size=14
 
-One SimCLR-like pretext task, from which all methods start: an MLP on images of 14x14 pixels.
+One SimCLR-like pretext task, from which all methods start: an MLP on images of 14x14 pixels. About
+70 seconds of one core a seed. Accuracy on test images, three seeds: SCAN 0.892 ± 0.006, k-means of
+the pretext features 0.816, of an untrained encoder's 0.531, of pixels 0.534. Self-labelling does
+not raise it (0.890). MLC has 0.792 ± 0.026, less than k-means and than spectral clustering of the
+memberships that it starts from (0.876): here its steps make them worse.
 """
 
 import jax

@@ -2,7 +2,10 @@
 
   python -m experiments.depict --data=npz:data/mnist.npz --image_size=16
 
-One denoising autoencoder, from which DEPICT and DEC both start.
+One denoising autoencoder, from which DEPICT and DEC both start. About 50 seconds of a core a seed.
+Accuracy on test images, three seeds: DEPICT 0.523 ± 0.010, no better than k-means of the codes
+(0.544) and of pixels (0.528); an untrained encoder 0.354. DEC falls apart (0.244). Neither was
+tuned: one choice of rates and steps.
 """
 
 import jax
