@@ -17,12 +17,12 @@ from experiments import claim
 from repjax import data, evaluate
 from repjax.augment import affine_augment, to_float
 from repjax.encoders import MLP, Flat
+from repjax.heads import mine_neighbors
 from repjax.learners import (
   Network,
   TwoHeads,
   by_gradient,
   memberships,
-  mine_neighbors,
   mlc,
   scan,
   self_label,

@@ -21,11 +21,11 @@ from experiments import claim
 from repjax import evaluate
 from repjax.augment import affine_augment, warp
 from repjax.encoders import MLP, ConvNet, PixelDecoder
+from repjax.heads import mine_neighbors
 from repjax.learners import (
   autoencoder,
   by_gradient,
   chains,
-  inter_edges,
   transitive_invariance,
 )
 from repjax.learners.transitive_invariance import INTER, INTRA, TRANSITIVE
@@ -72,7 +72,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   first = by_gradient(autoencoder(encoder, PixelDecoder(train.image.shape[1:]), view), optimizer)
   steps = claim.steps_of(settings, 300)
   state = fit(first, {"image": train.image}, steps=steps, progress=f"first {seed}")
-  edges = inter_edges(claim.features(first.encode, state, train.image), 3)
+  edges = np.asarray(mine_neighbors(claim.features(first.encode, state, train.image), 3))
   batch = chains(tracks, edges, seed=seed)
 
   def score(embed):

@@ -3,6 +3,7 @@
 from repjax.heads.knn import knn_logits
 from repjax.heads.latent_shift import LatentShift, fit_latent_shift, latent_shift_logits
 from repjax.heads.logistic import fit_logistic, logits
+from repjax.heads.neighbors import mine_neighbors
 
 __all__ = [
   "LatentShift",
@@ -11,4 +12,5 @@ __all__ = [
   "knn_logits",
   "latent_shift_logits",
   "logits",
+  "mine_neighbors",
 ]

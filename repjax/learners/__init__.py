@@ -35,7 +35,7 @@ from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
 from repjax.learners.rotnet import rotnet
-from repjax.learners.scan import mine_neighbors, scan, self_label
+from repjax.learners.scan import scan, self_label
 from repjax.learners.sepclr import Separation, sepclr
 from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
@@ -48,7 +48,7 @@ from repjax.learners.supervised import supervised
 from repjax.learners.swav import swav
 from repjax.learners.t_jepa import t_jepa
 from repjax.learners.teacher import Teacher, rising_momentum, rising_temperature
-from repjax.learners.transitive_invariance import chains, inter_edges, transitive_invariance
+from repjax.learners.transitive_invariance import chains, transitive_invariance
 from repjax.learners.umt import AlignmentHeads, umt
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
@@ -97,7 +97,6 @@ __all__ = [
   "hydra",
   "ibot",
   "ijepa",
-  "inter_edges",
   "joint_embedding",
   "jule",
   "lejepa",
@@ -107,7 +106,6 @@ __all__ = [
   "memberships",
   "merge_clusters",
   "meta_update",
-  "mine_neighbors",
   "mlc",
   "moco",
   "moco_v3",

@@ -30,38 +30,12 @@ INTER = ((0, 2),)
 TRANSITIVE = ((1, 3), (1, 2), (0, 3))
 
 
-def inter_edges(features: np.ndarray, count: int) -> np.ndarray:
-  """Joins each instance to those that look most like it.
-
-  Args:
-    features: ``[instances, dim]`` of a first self-supervised encoder, on frames that show the
-      instances from like viewpoints.
-    count: edges of an instance.
-
-  Returns:
-    ``[instances, count]`` int, the instances of largest cosine, largest first, without itself.
-
-  Raises:
-    ValueError: if there are not so many other instances.
-  """
-  if not 0 < count < len(features):
-    raise ValueError(f"count={count} edges for {len(features)} instances; choose fewer, at least 1")
-  length = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-  unit = np.asarray(features / length, np.float32)
-  edges = []
-  for first in range(0, len(unit), 1024):
-    cosine = unit[first : first + 1024] @ unit.T
-    cosine[np.arange(len(cosine)), first + np.arange(len(cosine))] = -np.inf
-    edges.append(np.argsort(-cosine, axis=1, kind="stable")[:, :count])
-  return np.concatenate(edges)
-
-
 def chains(tracks: np.ndarray, edges: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
   """Walks the graph: a later frame, an instance, one that looks like it, a later frame of that.
 
   Args:
     tracks: ``[instances, frames, height, width, channels]``, the first frame being the one that
-      `inter_edges` compared.
+      neighbours were mined by.
     edges: ``[instances, count]``.
     seed: of the later frames.
 

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import layouts
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
 from repjax.encoders import MLP
-from repjax.learners import mine_neighbors, scan, self_label, start_from
+from repjax.learners import scan, self_label, start_from
 
 RNG = np.random.default_rng(0)
 IMAGE = layouts.BATCH["image"]
@@ -60,14 +59,6 @@ def probabilities(params, image):
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(of_scan, layout, batch=with_neighbors)
   layouts.check_layout(of_self_label, layout)
-
-
-def test_neighbors_are_those_of_scikit_learn_without_oneself():
-  x = RNG.normal(size=(40, 5)).astype(np.float32)
-  theirs = NearestNeighbors(n_neighbors=4, metric="cosine").fit(x).kneighbors()[1]
-  np.testing.assert_array_equal(mine_neighbors(jnp.asarray(x), 4, rows=16), theirs)
-  with pytest.raises(ValueError, match="k=40 neighbours of 40 examples"):
-    mine_neighbors(jnp.asarray(x), 40)
 
 
 def test_scan_pulls_an_image_to_its_neighbour_and_spreads_the_mean():

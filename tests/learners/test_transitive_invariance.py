@@ -3,10 +3,9 @@
 import jax
 import layouts
 import numpy as np
-import pytest
 
 from repjax.encoders import MLP
-from repjax.learners import chains, inter_edges, transitive_invariance
+from repjax.learners import chains, transitive_invariance
 from repjax.learners.transitive_invariance import CORNERS, INTRA, TRANSITIVE
 
 RNG = np.random.default_rng(0)
@@ -26,16 +25,6 @@ def batch():
 @layouts.everywhere
 def test_eight_devices_make_the_steps_of_one(layout):
   layouts.check_layout(LEARNERS["transitive_invariance"], layout, batch=batch)
-
-
-def test_edges_lead_to_the_most_similar_others():
-  features = RNG.normal(size=(1100, 3))
-  edges = inter_edges(features, 2)
-  for i in (0, 1, 1050):
-    cosine = features @ features[i] / np.linalg.norm(features, axis=1)
-    np.testing.assert_array_equal(edges[i], np.argsort(-cosine)[1:3])
-  with pytest.raises(ValueError, match="count=3 edges for 3 instances"):
-    inter_edges(features[:3], 3)
 
 
 def test_a_chain_is_two_tracks_whose_first_frames_are_joined_by_an_edge():
