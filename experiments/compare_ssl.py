@@ -32,15 +32,18 @@ from repjax.train.memory import keep_freed_memory
 
 flags.DEFINE_list("methods", sorted(METHODS), "Which methods; the controls always run.")
 flags.DEFINE_integer("views", 400_000, "Views of images that each method encodes.", lower_bound=1)
-flags.FLAGS.set_default("view_size", 16)
-flags.FLAGS.set_default("encoder", "vit_micro4")
-flags.FLAGS.set_default("stem", "patch")
-flags.FLAGS.set_default("batch_size", 256)
-flags.FLAGS.set_default("learning_rate", 1.5e-3)
-flags.FLAGS.set_default("weight_decay", 0.05)
-flags.FLAGS.set_default("clip", 1.0)
-flags.FLAGS.set_default("checkpoint_every", 200)
 
+#: Where a flag is not given.
+DEFAULTS = {
+  "view_size": 16,
+  "encoder": "vit_micro4",
+  "stem": "patch",
+  "batch_size": 256,
+  "learning_rate": 1.5e-3,
+  "weight_decay": 0.05,
+  "clip": 1.0,
+  "checkpoint_every": 200,
+}
 #: What a method needs other than the rest; chosen on 5,000 of the train images, seed 0.
 RECIPES = {}
 CONTROLS = ("raw_pixels", "principal_components", "untrained")
@@ -54,6 +57,7 @@ PROTOCOLS = (
 
 def main(settings: Settings) -> None:
   """Runs what is not on record yet, and shows all of it."""
+  settings = settings.replace(**{k: v for k, v in DEFAULTS.items() if not settings.given(k)})
   launch.use_compile_cache(settings)
   keep_freed_memory()
   if unknown := sorted(set(settings.methods) - METHODS.keys()):

@@ -11,6 +11,7 @@ from repjax.learners import reconstruct
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.mark.thorough
 def test_masks_handed_to_the_rival_are_those_that_our_step_hides(monkeypatch):
   monkeypatch.syspath_prepend(str(BENCHMARKS))
   from our_side import Case, masks_of_steps, normalizer, our_side

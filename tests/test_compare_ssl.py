@@ -38,6 +38,7 @@ def record(tmp_path_factory):
   return path, compare(path)
 
 
+@pytest.mark.thorough
 def test_controls_stand_beside_the_method(record):
   _, found = record
   assert [run["method"] for run in found["runs"]] == [*compare_ssl.CONTROLS, "byol"]
@@ -45,6 +46,7 @@ def test_controls_stand_beside_the_method(record):
   assert "--methods" not in found["command"] and "--encoder=vit_nano4" in found["command"]
 
 
+@pytest.mark.thorough
 def test_what_is_on_record_is_not_run_again(record):
   path, found = record
   assert compare(path) == found

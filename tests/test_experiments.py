@@ -120,6 +120,7 @@ def wait_for(process, workdir, step):
     time.sleep(0.002)
 
 
+@pytest.mark.thorough  # half a minute
 def test_a_finished_run_scores_again_and_enters_a_results_file_once(finished, cache, tmp_path):
   kept = tmp_path / "kept" / "simclr.json"
   for log_every in (1, 2):  # flags that change nothing that is learned may change
@@ -157,6 +158,7 @@ def test_validation_scores_are_logged_and_the_best_checkpoint_stays(finished):
   assert set(checkpoints.steps()) == {56, 60, best}
 
 
+@pytest.mark.thorough  # half a minute
 def test_kill_9_then_sigterm_then_the_end_give_the_same_bits(finished, tmp_path, cache):
   given = {**SMALL, **FLAGS, "workdir": tmp_path, "compile_cache": cache}
   draw = random.Random(1)
@@ -248,6 +250,7 @@ def test_evaluate_refuses_what_is_no_run_and_flags_of_training(finished, tmp_pat
 # --- the other launchers --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # half a minute
 def test_simmim_ends_with_reconstructions_in_its_report(tmp_path, cache):
   given = SMALL | {"steps": 6, "protocols": ["knn"], "workdir": tmp_path, "compile_cache": cache}
   out, _ = finish("simmim", **given)

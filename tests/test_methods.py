@@ -29,7 +29,13 @@ def batch_of(ready):
   return {k: np.resize(v, (16, *np.shape(v))) for k, v in ready.dataset.train[0].items()}
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+EVERYDAY = {"simclr", "byol", "swav", "ibot", "mae", "ijepa", "supervised"}
+
+
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(name, marks=() if name in EVERYDAY else pytest.mark.thorough) for name in METHODS],
+)
 def test_every_method_says_how_far_its_features_spread(name):
   ready, _ = prepared(name)
   batch, key = batch_of(ready), jax.random.key(0)

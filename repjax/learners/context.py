@@ -103,15 +103,15 @@ def predict_from_context(
     teacher's features of the whole, or else of the encoder's of the part.
   """
 
-  def look(batch, key):
+  def look(batch, key, axis_name=axis_name):
     x = to_float(batch[field])
     keys = [example_keys(k, len(x), axis_name=axis_name) for k in jax.random.split(key)]
     x = normalize(jax.vmap(augment)(keys[0], x))
     return x, jax.vmap(divide)(keys[1], x)
 
   def init(key, batch):
-    k_network, k_look = jax.random.split(key)
-    params, rest = init_module(network, k_network, *look(batch, k_look))
+    k_network, k_look = jax.random.split(key)  # no axis is mapped yet
+    params, rest = init_module(network, k_network, *look(batch, k_look, None))
     extra = {"rest": rest, "step": jnp.zeros((), jnp.int32)}
     if momentum is not None:
       extra["teacher"] = start_teacher(params, {})

@@ -153,7 +153,7 @@ def sie(
     <https://github.com/facebookresearch/SIE>`_.
   """
 
-  def draw(batch, key):
+  def draw(batch, key, axis_name=axis_name):
     image = to_float(batch["image"])
     keys = [example_keys(k, len(image), axis_name=axis_name) for k in jax.random.split(key)]
     (view_1, p_1), (view_2, p_2) = [jax.vmap(augment)(k, image) for k in keys]
@@ -161,7 +161,7 @@ def sie(
 
   def init(key, batch):
     k_network, k_draw = jax.random.split(key)
-    image, g = draw(batch, k_draw)
+    image, g = draw(batch, k_draw, None)  # no axis is mapped yet
     return init_module(network, k_network, image[: len(g)], g, method="everything")
 
   def loss(params, extra, batch, key):

@@ -34,8 +34,9 @@ def spread(features: jax.Array, *, axis_name: str | None = None) -> dict[str, ja
   """
   mean = (lambda x: x) if axis_name is None else (lambda x: lax.pmean(x, axis_name))
   x = l2_normalize(lax.stop_gradient(at_least_float32(features)))
-  x = x - mean(jnp.mean(x, 0, keepdims=True))
-  covariance = mean(x.T @ x / len(x))
+  centred = (x - mean(jnp.mean(x, 0, keepdims=True))).astype(features.dtype)
+  product = jnp.matmul(centred.T, centred, preferred_element_type=x.dtype)
+  covariance = mean(product / len(x))
   trace, square = jnp.trace(covariance), jnp.sum(jnp.square(covariance))
   tiny = jnp.finfo(square.dtype).tiny
   return {

@@ -94,7 +94,7 @@ def joint_embedding(
     memory: makes what the method keeps beside parameters, such as a queue or a centre, from a key
       and the target's embedding of a few images; nothing if absent.
     remember: what is kept after a step, without gradient.
-    hide: ``(key, view) -> options`` of the encoder for one global view, such as
+    hide: ``(key, view) -> options`` of the encoder for one global view, normalised, such as
       ``{"mask": [patches]}``; the teacher sees all of it.
     encode_teacher: whether features are the teacher's.
     axis_name: mapped axis that holds the rest of the batch, if any.
@@ -112,7 +112,8 @@ def joint_embedding(
   views = [group.count for group in crops]
   groups = [*crops, *([] if whole is None else [whole])]
 
-  def draw(batch, key):
+  def draw(batch, key, axis_name=axis_name):
+    """Views by size, normalised, and where they lie."""
     image = to_float(batch["image"])
     keys = iter(jax.random.split(key, sum(group.count for group in groups)))
     drawn = [
@@ -126,10 +127,10 @@ def joint_embedding(
       [view if group.placed else (view, None) for view in shown]
       for group, shown in zip(groups, drawn, strict=True)
     ]
-    take = lambda i: [[pair[i] for pair in shown] for shown in pairs]
-    return take(0), take(1)
+    views = [[normalize(view) for view, _ in shown] for shown in pairs]
+    return views, [[place for _, place in shown] for shown in pairs]
 
-  def hidden(key, drawn):
+  def hidden(key, drawn, axis_name=axis_name):
     if hide is None:
       return [{} for _ in drawn]
     keys = [
@@ -139,10 +140,9 @@ def joint_embedding(
 
   def init(key, batch):
     k_network, k_draw, k_memory, k_hide = jax.random.split(key, 4)
-    # Shapes are those of a global view, whatever the image's.
-    view = draw(batch, k_draw)[0][0][0]
-    options = hidden(k_hide, [view])[0]
-    image = normalize(view)
+    # Shapes are those of a global view, whatever the image's. No axis is mapped yet.
+    image = draw(batch, k_draw, None)[0][0][0]
+    options = hidden(k_hide, [image], None)[0]
     params, rest = init_module(network, k_network, image, **options)
     extra = {"rest": rest, "step": jnp.zeros((), jnp.int32)}
     if momentum is not None:
@@ -159,17 +159,16 @@ def joint_embedding(
     rest, online = extra["rest"], []
     for group, shown in enumerate(drawn[: len(crops)]):
       # All views of a size in one pass, so that batch statistics are of them all.
-      image = normalize(join_views(shown))
+      image = join_views(shown)
       given = jax.tree.map(lambda *x: join_views(x), *options) if group == 0 else {}
       joined, rest = apply_module(network, params, rest, image, train=True, **given)
       online += _part(joined, len(shown))
     extra = extra | {"rest": rest}
     of_teacher = drawn[0] if whole is None else drawn[-1]
-    image = normalize(join_views(of_teacher))
     if momentum is not None:
       teacher = extra["teacher"]
       joined, seen_rest = apply_module(
-        network, teacher.params, teacher.rest, image, train=True, predict=False
+        network, teacher.params, teacher.rest, join_views(of_teacher), train=True, predict=False
       )
       target = _part(joined, len(of_teacher))
       extra["teacher"] = teacher._replace(rest=seen_rest)

@@ -14,7 +14,7 @@ from repjax.learners import by_gradient
 from repjax.train import sharding
 from repjax.train.feed import place_batch
 from repjax.train.mesh import make_mesh
-from repjax.train.step import compile_update, init_state
+from repjax.train.step import compile_update, init_state, shape_of_state
 
 RNG = np.random.default_rng(0)
 BATCH = {
@@ -23,8 +23,10 @@ BATCH = {
 }
 
 _thorough = lambda layout: pytest.param(layout, marks=pytest.mark.thorough)
-#: Eight devices against one, by whichever way an update is compiled.
-everywhere = pytest.mark.parametrize("layout", ["pjit", _thorough("pmap"), _thorough("fsdp")])
+#: Eight devices against one, by either way an update is compiled.
+everywhere = pytest.mark.parametrize("layout", ["pjit", _thorough("pmap")])
+#: And with the state split.
+split_too = pytest.mark.parametrize("layout", ["pjit", _thorough("pmap"), _thorough("fsdp")])
 
 
 class Tiny(nn.Module):
@@ -62,7 +64,7 @@ def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
     batch: ``() -> batch`` of a multiple of eight rows.
     count: updates.
   """
-  batch, optimizer = batch(), optax.sgd(0.1)
+  make_batch, batch, optimizer = batch, batch(), optax.sgd(0.1)
   make = lambda axis_name: by_gradient(objective(axis_name), optimizer, axis_name=axis_name)
   one = make_mesh("data:1", devices=jax.devices()[:1])
   mesh = one if layout == "one" else make_mesh("fsdp:8" if layout == "fsdp" else "data:8")
@@ -70,8 +72,12 @@ def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
   before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", True)
   try:
-    start = jax.tree.map(np.asarray, init_state(make(None), batch, seed=0, mesh=one))
     learner = make("data" if layout == "pmap" else None)
+    if layout == "one":
+      start = jax.tree.map(np.asarray, init_state(learner, batch, seed=0, mesh=one))
+    else:
+      start = steps(objective, batch=make_batch, count=count)[0]
+      shape_of_state(learner, batch)  # which is made outside of any mapped axis
     parallel = "pmap" if layout == "pmap" else "pjit"
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(sharding, "SMALL", 8)  # everything here is small

@@ -43,7 +43,7 @@ LEARNERS = {
 names = pytest.mark.parametrize("name", list(LEARNERS))
 
 
-@layouts.everywhere
+@layouts.split_too
 @names
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)

@@ -89,7 +89,8 @@ def after_two_updates(name, spec, rules):
 
 @pytest.mark.parametrize(
   ("name", "spec", "rules"),
-  [("simclr", *EVERYDAY), ("supervised resnet", "fsdp:8", None)]
+  [("simclr", *EVERYDAY)]
+  + [pytest.param("supervised resnet", "fsdp:8", None, marks=pytest.mark.thorough)]
   + [pytest.param("simclr", *x, marks=pytest.mark.thorough) for x in LAYOUTS]
   + [pytest.param(name, *EVERYDAY, marks=pytest.mark.thorough) for name in list(LEARNERS)[1:]],
   ids=lambda x: x and x.split(";")[0],
@@ -272,6 +273,7 @@ def test_the_named_rules_can_be_read():
     assert read_rules(text)[-1].pattern == ".*"
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_goes_on_under_another_layout(tmp_path):
   learner = contrastive()
   mesh = make_mesh("fsdp:8")
