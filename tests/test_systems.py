@@ -56,8 +56,9 @@ def write_toml(path, **changes):
 
 
 def test_table_has_every_paper_once():
-  assert len(TABLE) == 401
-  assert len({row.slug for row in TABLE}) == 401
+  # The list of papers, and 17 methods that they build on.
+  assert len(TABLE) == 401 + 17
+  assert len({row.slug for row in TABLE}) == len(TABLE)
   assert list(TABLE) == sorted(TABLE, key=lambda row: (row.family, row.slug))
 
 
