@@ -311,13 +311,14 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def commit() -> str:
-  """The checked-out commit, marked if files have changed since; ``unknown`` outside a checkout."""
+  """The checked-out commit, marked if code has changed since; ``unknown`` outside a checkout."""
   root = Path(__file__).parents[2]
   run = lambda *args: subprocess.run(
     ["git", "-C", root, *args], capture_output=True, text=True, check=True
   ).stdout.strip()
   try:
-    changed = run("status", "--porcelain", "--untracked-files=no")
+    # Results are what runs leave, not what they are run from.
+    changed = run("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     return run("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
