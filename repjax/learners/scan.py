@@ -55,7 +55,7 @@ def scan(
   """
   network = Network(encoder, head)
 
-  def views(batch, key):
+  def views(batch, key, axis_name=axis_name):
     image, neighbors = batch["image"], batch["neighbors"]
     k_draw, *k_views = (
       example_keys(k, len(image), axis_name=axis_name) for k in jax.random.split(key, 3)
@@ -65,8 +65,8 @@ def scan(
     return [jax.vmap(augment)(k, x) for k, x in zip(k_views, pair, strict=True)]
 
   def init(key, batch):
-    k_network, k_views = jax.random.split(key)
-    params, rest = init_module(network, k_network, normalize(views(batch, k_views)[0]))
+    k_network, k_views = jax.random.split(key)  # no axis is mapped yet
+    params, rest = init_module(network, k_network, normalize(views(batch, k_views, None)[0]))
     return params, {"rest": rest}
 
   def loss(params, extra, batch, key):
