@@ -54,8 +54,8 @@ def test_what_hides_patches_needs_an_encoder_that_has_some(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["moco", "swav", "dino", "obow", "data2vec", "ijepa"])
-def test_teachers_queues_centres_and_words_resume_to_the_same_bits(name, tmp_path):
+@pytest.mark.parametrize("name", ["swav", "dino", "ijepa"])
+def test_teachers_queues_and_centres_resume_to_the_same_bits(name, tmp_path):
   options = {"queue": 32} if name == "swav" else {}
   ready, _ = prepared(name, **options)
 
