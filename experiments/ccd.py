@@ -42,7 +42,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Tells characters by every method, by the encoder as it starts and by pixels."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   dataset = data.load(settings.data, seed=seed, image_size=14)
   rng = np.random.default_rng(seed)
   train, bank = strings(dataset.train, 6000, rng), strings(dataset.train, 200, rng)

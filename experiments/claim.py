@@ -1,5 +1,6 @@
 """What experiments on a paper's claim share: seeds, short trainings, table and record."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -205,14 +206,18 @@ def features(
     ``[n, dim]`` float32.
   """
 
-  def pooled(state, rows):
-    out = encode(state, rows)
-    return jnp.asarray(getattr(out, "pooled", out), jnp.float32)
-
-  pooled, size = jax.jit(pooled), len(inputs)
+  size = len(inputs)
   whole = np.resize(inputs, (-(-size // batch_size) * batch_size, *inputs.shape[1:]))
-  parts = [pooled(state, whole[i : i + batch_size]) for i in range(0, len(whole), batch_size)]
+  starts = range(0, len(whole), batch_size)
+  parts = [_pooled(encode, state, whole[i : i + batch_size]) for i in starts]
   return np.concatenate([np.asarray(part) for part in parts])[:size]
+
+
+# Compiled once for each ``encode``, however many splits and states it is asked for.
+@functools.partial(jax.jit, static_argnums=0)
+def _pooled(encode, state, rows):
+  out = encode(state, rows)
+  return jnp.asarray(getattr(out, "pooled", out), jnp.float32)
 
 
 def seeds(settings: Settings) -> list[int]:

@@ -84,7 +84,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   for method, weights in WEIGHTS.items():
     for batch_size in BATCHES:
-      steps = settings.steps if settings.given("steps") else EXAMPLES // batch_size
+      steps = claim.steps_of(settings, EXAMPLES // batch_size)
       learner = by_gradient(cmim(*nets, **weights), optax.adam(1e-3 * (batch_size / 64) ** 0.5))
       fit = functools.partial(claim.fit, learner, shown, batch_size=batch_size, seed=seed)
       note(method, fit(steps=steps).params, batch_size)

@@ -45,7 +45,7 @@ class Rows(nn.Module):
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Linear probes of states, and bounds of known informations."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   dataset = data.load(settings.data, image_size=settings.image_size)
   train, test = (data.in_memory(part) for part in (dataset.train, dataset.test))
   rng = np.random.default_rng(seed)

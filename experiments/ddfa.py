@@ -33,7 +33,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Scores classes and mixtures of all methods, which know images and domains and no label."""
-  steps = settings.steps if settings.given("steps") else 800
+  steps = claim.steps_of(settings, 800)
   rng = np.random.default_rng(seed)
   digit_class = rng.permutation(10) % CLASSES
   of_domain = rng.dirichlet(np.full(CLASSES, CONCENTRATION), DOMAINS)

@@ -27,7 +27,7 @@ DATA = "MNIST, 16x16; 10,000 train, 3,000 test images; pixels in [0, 1]"
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Scores the clusters of all methods on the test images."""
-  steps = settings.steps if settings.given("steps") else 1000
+  steps = claim.steps_of(settings, 1000)
   dataset = data.load(settings.data, image_size=settings.image_size)
   rows = data.indices(0, 0, min(TRAIN, len(dataset.train)), len(dataset.train))
   image, label = dataset.train.image[rows], dataset.train.label[rows]

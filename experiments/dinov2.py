@@ -49,7 +49,7 @@ METHODS = {
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """All methods and controls on one draw of examples."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   train, bank, test = examples(settings, seed)
   numbers = {"raw_pixels": judged(pixels, bank, test)}
   for name, (koleo, patch) in METHODS.items():

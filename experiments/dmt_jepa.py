@@ -65,7 +65,7 @@ def judge(encode, parts, patch: int, seed: int) -> dict[str, float]:
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Both methods, the encoder as it starts, and pixels."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   dataset = data.load(settings.data, image_size=settings.image_size)
   train, test = (data.in_memory(part) for part in (dataset.train, dataset.test))
   rng = np.random.default_rng(seed)

@@ -56,12 +56,11 @@ def diversity(params, image: jax.Array) -> jax.Array:
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Two teachers, three students, two controls."""
-  given = settings.steps if settings.given("steps") else None
   dataset = data.load("digits")
   train, test = (data.in_memory(part) for part in (dataset.train, dataset.test))
 
   def fit(objective, steps):
-    steps = steps if given is None else given
+    steps = claim.steps_of(settings, steps)
     learner = by_gradient(objective, adam(steps))
     images = {"image": train.image}
     return claim.fit(learner, images, steps=steps, batch_size=BATCH, seed=seed).params["encoder"]

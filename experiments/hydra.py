@@ -33,7 +33,7 @@ GATES = PairGates(CLASSES, (32, 64, PROJECTED))
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains with each kind of pairs and evaluates frozen features."""
-  steps = settings.steps if settings.given("steps") else 400
+  steps = claim.steps_of(settings, 400)
   dataset = data.load("digits")
   splits = dataset.train, dataset.test
   options = {"temperature": 0.1, "normalize": centred}

@@ -33,7 +33,7 @@ DATA = "MNIST, 16x16; 3,000 test images, clustered and scored; pixels in [0, 1]"
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Alternates merges and training until as many clusters are left as there are classes."""
-  steps = settings.steps if settings.given("steps") else 100
+  steps = claim.steps_of(settings, 100)
   dataset = data.load(settings.data, image_size=settings.image_size)
   image, label = dataset.test.image[:SIZE], dataset.test.label[:SIZE]
   classes = len(dataset.classes)

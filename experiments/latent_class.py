@@ -34,7 +34,7 @@ ENCODER = Flat(MLP((128, 32)))
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains with pairs and with blocks, and compares loss, bound and accuracy."""
-  steps = settings.steps if settings.given("steps") else 400
+  steps = claim.steps_of(settings, 400)
   dataset = data.load("digits")
   image, label = dataset.train.image / np.float32(255), dataset.train.label
   test = dataset.test.image / np.float32(255)

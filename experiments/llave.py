@@ -34,7 +34,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains with and without weights at every temperature."""
-  steps = settings.steps if settings.given("steps") else 400
+  steps = claim.steps_of(settings, 400)
   dataset = data.load("digits")
   order = np.random.default_rng(seed).permutation(len(dataset.train))
   train, chosen = (marked(dataset.train.image[i]) for i in (order[:80], order[80:120]))

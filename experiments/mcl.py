@@ -35,7 +35,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Decodes each attribute from all stages, from one wide encoder and from the controls."""
-  steps = settings.steps if settings.given("steps") else 300
+  steps = claim.steps_of(settings, 300)
   dataset = data.load("digits")
   rng = np.random.default_rng(seed)
   train, attributes = compose(dataset.train, rng)

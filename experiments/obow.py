@@ -25,7 +25,7 @@ DATA = "MNIST, 12,000 train, 1,000 labelled, 2,000 test, a draw a seed; resized 
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Probes every method, the encoder as it starts, and pixels."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   train, bank, test = examples(settings.data, seed)
 
   def judge(encode):

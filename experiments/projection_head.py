@@ -37,7 +37,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains with each head and probes what stays."""
-  steps = settings.steps if settings.given("steps") else 3000
+  steps = claim.steps_of(settings, 3000)
   rng = np.random.default_rng(seed)
   (train, signs), (test, test_signs) = draw(rng, 4000), draw(rng, 2000)
 

@@ -38,7 +38,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains linear encoders and probes each for class and subclass."""
-  steps = settings.steps if settings.given("steps") else 2000
+  steps = claim.steps_of(settings, 2000)
   rng = np.random.default_rng(seed)
   (train, signs), (test, test_signs) = draw(rng, 4000), draw(rng, 2000)
 

@@ -34,7 +34,7 @@ DATA = (
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Segments and groups with every method, with the encoder as it starts and with pixels."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   dataset = data.load(settings.data, seed=seed, image_size=14)
   rng = np.random.default_rng(seed)
   train, bank = scenes(dataset.train, 6000, rng), scenes(dataset.train, 400, rng)

@@ -61,7 +61,7 @@ def pretrain(rows: np.ndarray, seed: int, steps: int, registers: int):
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Probes of each table and their mean, and how far features spread."""
-  steps = settings.steps if settings.given("steps") else STEPS
+  steps = claim.steps_of(settings, STEPS)
   numbers = {name: {} for name in ("t_jepa", "no_register", "untrained", "raw_features")}
   for table, (train, test) in tables(seed).items():
     told = {"raw_features": (train.features, test.features)}

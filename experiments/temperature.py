@@ -38,7 +38,7 @@ DATA = "digits, 8x8, 1,297 train, 500 test; pixels in [0, 1], less 0.3, divided 
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains at every temperature with either loss, and measures each."""
-  steps = settings.steps if settings.given("steps") else 300
+  steps = claim.steps_of(settings, 300)
   dataset = data.load("digits")
   image, test = dataset.train.image, dataset.test.image
 

@@ -86,7 +86,6 @@ def video_mae(student: VideoTransformer):
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Teacher, three students, two controls."""
-  given = settings.steps if settings.given("steps") else None
   dataset = data.load("digits")
   train, test = (data.in_memory(part) for part in (dataset.train, dataset.test))
   rng = np.random.default_rng(seed)
@@ -94,7 +93,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   test_video, test_which, test_way = clips(test.image, TEST_CLIPS, rng)
 
   def fit(objective, batch, steps):
-    steps = steps if given is None else min(given, steps)
+    steps = min(claim.steps_of(settings, steps), steps)
     schedule = optax.warmup_cosine_decay_schedule(0, 2e-3, max(steps // 10, 1), max(steps, 2))
     learner = by_gradient(objective, optax.adamw(schedule, weight_decay=1e-4))
     state = claim.fit(learner, batch, steps=steps, batch_size=BATCH, seed=seed)

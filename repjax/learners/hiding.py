@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 
 from repjax.augment import block_mask
+from repjax.learners.masking import patch_grid
 
 Hide = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
 
@@ -35,7 +36,7 @@ def hide_blocks(
 
   def hide(key, view):
     k_some, k_mask = jax.random.split(key)
-    grid = (view.shape[0] // patch_size, view.shape[1] // patch_size)
+    grid = patch_grid(view, patch_size)
     mask = block_mask(k_mask, grid, ratio=ratio, min_block=min_block).reshape(-1)
     return {"mask": mask & jax.random.bernoulli(k_some, probability)}
 

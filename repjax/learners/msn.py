@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from repjax import losses
-from repjax.augment import keep_indices, masked_count, random_mask
+from repjax.augment import keep_indices, masked_count
 from repjax.encoders import Prototypes
 from repjax.learners.learner import Objective
+from repjax.learners.masking import hide
 from repjax.learners.network import Network
 from repjax.learners.teacher import Schedule, at_step
 from repjax.learners.views import Crops, joint_embedding
@@ -64,10 +65,8 @@ def msn(
   """
 
   def drop(key, view):
-    grid = (view.shape[0] // patch_size, view.shape[1] // patch_size)
-    patches = grid[0] * grid[1]
-    kept = patches - masked_count(patches, ratio)
-    return {"keep": keep_indices(random_mask(key, grid, ratio=ratio), kept)}
+    mask = hide(key, view, patch_size=patch_size, ratio=ratio)
+    return {"keep": keep_indices(mask, mask.size - masked_count(mask.size, ratio))}
 
   def loss(seen):
     return losses.msn(

@@ -24,7 +24,9 @@ class Teacher(NamedTuple):
   rest: Tree
 
 
-def start_teacher(params: Tree, rest: Tree, *, leave_out: tuple[str, ...] = ("predictor",)):
+def start_teacher(
+  params: Tree, rest: Tree, *, leave_out: tuple[str, ...] = ("predictor",)
+) -> Teacher:
   """The network as it is.
 
   Args:
