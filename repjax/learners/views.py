@@ -112,7 +112,7 @@ def joint_embedding(
   views = [group.count for group in crops]
   groups = [*crops, *([] if whole is None else [whole])]
 
-  def draw(batch, key, axis_name=axis_name):
+  def draw(batch, key):
     """Views by size, normalised, and where they lie."""
     image = to_float(batch["image"])
     keys = iter(jax.random.split(key, sum(group.count for group in groups)))
@@ -130,7 +130,7 @@ def joint_embedding(
     views = [[normalize(view) for view, _ in shown] for shown in pairs]
     return views, [[place for _, place in shown] for shown in pairs]
 
-  def hidden(key, drawn, axis_name=axis_name):
+  def hidden(key, drawn):
     if hide is None:
       return [{} for _ in drawn]
     keys = [
@@ -141,8 +141,10 @@ def joint_embedding(
   def init(key, batch):
     k_network, k_draw, k_memory, k_hide = jax.random.split(key, 4)
     # Shapes are those of a global view, whatever the image's. No axis is mapped yet.
-    image = draw(batch, k_draw, None)[0][0][0]
-    options = hidden(k_hide, [image], None)[0]
+    image = to_float(batch["image"])
+    drawn = jax.vmap(crops[0].augment)(jax.random.split(k_draw, len(image)), image)
+    image = normalize(drawn[0] if crops[0].placed else drawn)
+    options = {} if hide is None else jax.vmap(hide)(jax.random.split(k_hide, len(image)), image)
     params, rest = init_module(network, k_network, image, **options)
     extra = {"rest": rest, "step": jnp.zeros((), jnp.int32)}
     if momentum is not None:

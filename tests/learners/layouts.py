@@ -106,6 +106,18 @@ def check_layout(objective, layout, *, rtol=1e-4, atol=2e-5, **options):
   assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+def check_teacher(objective):
+  """Raises unless the teacher, without a predictor, is a moving average of momentum 0.9."""
+  start, states, _ = steps(objective)
+  teacher = start.extra["teacher"].params
+  assert "predictor" not in teacher
+  for state in states:
+    online = {part: state.params[part] for part in teacher}
+    teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, teacher, online)
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, state.extra["teacher"].params, teacher)
+
+
 @functools.cache
 def drawn(*crops, step=0):
   """The views that `joint_embedding` drew in one of the updates of `steps`, largest first.

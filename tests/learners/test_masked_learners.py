@@ -102,14 +102,7 @@ def test_eight_devices_make_the_steps_of_one(name, layout):
 
 @with_teacher
 def test_the_teacher_is_a_moving_average_of_what_was_learned(name):
-  start, states, _ = layouts.steps(LEARNERS[name])
-  teacher = start.extra["teacher"].params
-  assert "predictor" not in teacher
-  for state in states:
-    online = {part: state.params[part] for part in teacher}
-    teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, teacher, online)
-    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, state.extra["teacher"].params, teacher)
+  layouts.check_teacher(LEARNERS[name])
 
 
 @names
