@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from flax import linen as nn
 from tqdm import tqdm
 
 from experiments import setup  # noqa: F401, defines --data
 from experiments.records import read_record, spelt, write_record
 from repjax import data, evaluate
+from repjax.augment import gaussian_noise
 from repjax.learners import Learner
 from repjax.train import launch
 from repjax.train.launch import Settings
@@ -150,6 +152,53 @@ def part_of_data(
   return part(dataset.train, drawn), part(dataset.test, np.arange(min(test, len(dataset.test))))
 
 
+def three_parts(settings: Settings, *, image_size: int, seed: int) -> list[dict[str, np.ndarray]]:
+  """Images to train on, labelled ones, and those to be told.
+
+  Args:
+    settings: the flags, of which ``--data`` counts.
+    image_size: side to resize images to.
+    seed: of the draw, test images included.
+
+  Returns:
+    Batches of at most 12,000, 1,000 and 2,000; of a small set half are labelled.
+  """
+  dataset = data.load(settings.data, seed=seed, image_size=image_size)
+  rng = np.random.default_rng(seed)
+  order, chosen = (rng.permutation(len(split)) for split in (dataset.train, dataset.test))
+  labelled = min(1000, len(order) // 2)
+  train, bank = order[labelled : labelled + 12000], order[:labelled]
+  splits = (dataset.train, train), (dataset.train, bank), (dataset.test, chosen[:2000])
+  return [data.take(source, rows) for source, rows in splits]
+
+
+def centred_digits(image: jax.Array) -> jax.Array:
+  """Pixels of scikit-learn's digits, less their mean, in standard deviations.
+
+  Args:
+    image: any shape, in [0, 1].
+
+  Returns:
+    Same shape as ``image``.
+  """
+  return (image - 0.3) / 0.37
+
+
+def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
+  """A view of an image of few pixels: up to one aside, and noisy.
+
+  Args:
+    key: for one image.
+    image: ``[h, w, c]``, floating.
+
+  Returns:
+    Same shape as ``image``.
+  """
+  k_shift, k_noise = jax.random.split(key)
+  shift = jax.random.randint(k_shift, (2,), -1, 2)
+  return gaussian_noise(k_noise, jnp.roll(image, shift, (0, 1)), std=0.1)
+
+
 def steps_of(settings: Settings, steps: int) -> int:
   """Length of a training.
 
@@ -218,6 +267,25 @@ def features(
 def _pooled(encode, state, rows):
   out = encode(state, rows)
   return jnp.asarray(getattr(out, "pooled", out), jnp.float32)
+
+
+def maps_of_layer(learner: Learner, layer: int, window: int) -> Callable[[Tree, jax.Array], Any]:
+  """Encodes by the maps of a layer, averaged over squares, for what the last layers leave behind.
+
+  Args:
+    learner: of an encoder whose ``layers`` are maps ``[batch, h, w, dim]``.
+    layer: which.
+    window: side of a square; divides the maps'.
+
+  Returns:
+    ``(state, image) -> features [batch, any]``, for `features`.
+  """
+
+  def encode(state, image):
+    grid = nn.avg_pool(learner.encode(state, image).layers[layer], (window,) * 2, (window,) * 2)
+    return grid.reshape(len(image), -1)
+
+  return encode
 
 
 def seeds(settings: Settings) -> list[int]:

@@ -14,7 +14,6 @@ import functools
 import jax
 import numpy as np
 import optax
-from flax import linen as nn
 from tqdm import tqdm
 
 from experiments import claim
@@ -65,16 +64,6 @@ def alternate(learner, image, kind, *, steps, seed, name):
   return state
 
 
-def middle(learner):
-  """Encodes by the maps after the second layer."""
-
-  def encode(state, image):
-    grid = nn.avg_pool(learner.encode(state, image).layers[1], (2, 2), (2, 2))
-    return grid.reshape(len(image), -1)
-
-  return encode
-
-
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains the three pretexts and probes each beside the untrained net and raw pixels."""
   train, test = claim.part_of_data(settings, train=12000, test=2000, seed=seed)
@@ -100,7 +89,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     )
     steps = claim.steps_of(settings, ROUNDS * STEPS) if name != "untrained" else 0
     state = alternate(learner, image, kind, steps=steps, seed=seed, name=name)
-    numbers[name] = score(functools.partial(claim.features, middle(learner), state))
+    numbers[name] = score(
+      functools.partial(claim.features, claim.maps_of_layer(learner, 1, 2), state)
+    )
   return numbers
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from experiments import claim
-from repjax import augment, data, evaluate
+from repjax import augment, evaluate
 from repjax.encoders import MLP, Prototypes, ViT, patchify
 from repjax.evaluate import Embedded
 from repjax.learners import (
@@ -86,13 +86,7 @@ def make(koleo: float, patch: float, steps: int) -> Objective:
 
 def examples(settings, seed):
   """Digits of 16x16 pixels: to train on, labelled ones, and those to be told."""
-  dataset = data.load(settings.data, seed=seed, image_size=16)
-  rng = np.random.default_rng(seed)
-  order, chosen = (rng.permutation(len(split)) for split in (dataset.train, dataset.test))
-  labelled = min(1000, len(order) // 2)
-  train, bank = order[labelled : labelled + 12000], order[:labelled]
-  splits = (dataset.train, train), (dataset.train, bank), (dataset.test, chosen[:2000])
-  parts = [data.take(source, rows) for source, rows in splits]
+  parts = claim.three_parts(settings, image_size=16, seed=seed)
   return [
     part | {"image": written_askew(part["image"], 3 * seed + i)} for i, part in enumerate(parts)
   ]

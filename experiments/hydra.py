@@ -19,7 +19,6 @@ import optax
 
 from experiments import claim
 from repjax import data, evaluate
-from repjax.augment import gaussian_noise
 from repjax.encoders import MLP, Flat
 from repjax.learners import PairGates, by_gradient, hydra, simclr, sup_con
 from repjax.learners.spread import spread
@@ -36,7 +35,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, 400)
   dataset = data.load("digits")
   splits = dataset.train, dataset.test
-  options = {"temperature": 0.1, "normalize": centred}
+  options = {"temperature": 0.1, "normalize": claim.centred_digits}
 
   def measure(encode):
     banks = [evaluate.Embedded(encode(split.image), split.label) for split in splits]
@@ -54,12 +53,12 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     state = claim.fit(learner, arrays, steps=steps, batch_size=256, seed=seed)
     return measure(lambda image: claim.features(learner.encode, state, image)), state
 
-  gated, state = trained(hydra(ENCODER, HEAD, GATES, shift_and_noise, **options))
+  gated, state = trained(hydra(ENCODER, HEAD, GATES, claim.shift_and_noise, **options))
   alike = {"gates_tell_likeness": likeness(state.params["gates"], dataset.train)}
-  simple = simclr(ENCODER, HEAD, shift_and_noise, **options)
+  simple = simclr(ENCODER, HEAD, claim.shift_and_noise, **options)
   return {
     "hydra": gated | alike,
-    "sup_con": trained(sup_con(ENCODER, HEAD, shift_and_noise, **options))[0],
+    "sup_con": trained(sup_con(ENCODER, HEAD, claim.shift_and_noise, **options))[0],
     "simclr": trained(simple)[0],
     "untrained": trained(simple, steps=0)[0],
     "raw_pixels": measure(lambda image: image.reshape(len(image), -1) / np.float32(255)),
@@ -82,18 +81,6 @@ def likeness(gates, split) -> float:
   mean = np.stack([image[split.label == c].mean(0) for c in range(CLASSES)])
   apart = np.linalg.norm(mean[first] - mean[second], axis=1)
   return float(np.corrcoef(np.asarray(gate).sum(1), -apart)[0, 1])
-
-
-def centred(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.3) / 0.37
-
-
-def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
-  """A view: up to a pixel aside, and noisy."""
-  k_shift, k_noise = jax.random.split(key)
-  shift = jax.random.randint(k_shift, (2,), -1, 2)
-  return gaussian_noise(k_noise, jnp.roll(image, shift, (0, 1)), std=0.1)
 
 
 def main(settings: Settings) -> None:

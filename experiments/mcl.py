@@ -14,13 +14,11 @@ the pixels themselves, which are no small code, have 0.985.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments import claim
 from repjax import data, evaluate
-from repjax.augment import gaussian_noise
 from repjax.encoders import MLP, Flat
 from repjax.learners import Objective, by_gradient, clusters, mcl
 from repjax.train.launch import Settings, run_app
@@ -76,14 +74,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def objective(width: int) -> Objective:
   """One stage: an MLP as the encoder, and views that leave every attribute as it is."""
-  return mcl(Flat(MLP((128, width))), MLP((64, 32)), shift_and_noise, temperature=0.2)
-
-
-def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
-  """A view: up to a pixel aside, and noisy."""
-  k_shift, k_noise = jax.random.split(key)
-  shift = jax.random.randint(k_shift, (2,), -1, 2)
-  return gaussian_noise(k_noise, jnp.roll(image, shift, (0, 1)), std=0.1)
+  return mcl(Flat(MLP((128, width))), MLP((64, 32)), claim.shift_and_noise, temperature=0.2)
 
 
 def compose(split, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from experiments import claim
-from repjax import augment, data, evaluate
+from repjax import augment, evaluate
 from repjax.encoders import MLP, ResNet
 from repjax.evaluate import Embedded
 from repjax.learners import Crops, Objective, by_gradient, obow, rising_momentum, simclr
@@ -26,7 +26,7 @@ DATA = "MNIST, 12,000 train, 1,000 labelled, 2,000 test, a draw a seed; resized 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Probes every method, the encoder as it starts, and pixels."""
   steps = claim.steps_of(settings, STEPS)
-  train, bank, test = examples(settings.data, seed)
+  train, bank, test = claim.three_parts(settings, image_size=SIZE, seed=seed)
 
   def judge(encode):
     splits = [Embedded(encode(split["image"]), split["label"]) for split in (bank, test)]
@@ -70,17 +70,6 @@ def objective(name: str, steps: int) -> Objective:
     renew_steps=WORDS // BATCH if name == "fixed_vocabulary" else None,
     normalize=normalize,
   )
-
-
-def examples(where: str, seed: int) -> list[dict[str, np.ndarray]]:
-  """Images to train on, labelled ones, and those to be told."""
-  dataset = data.load(where, seed=seed, image_size=SIZE)
-  rng = np.random.default_rng(seed)
-  order, chosen = (rng.permutation(len(split)) for split in (dataset.train, dataset.test))
-  labelled = min(1000, len(order) // 2)
-  train, bank = order[labelled : labelled + 12000], order[:labelled]
-  splits = (dataset.train, train), (dataset.train, bank), (dataset.test, chosen[:2000])
-  return [data.take(source, rows) for source, rows in splits]
 
 
 def main(settings: Settings) -> None:

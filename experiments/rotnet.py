@@ -15,7 +15,6 @@ the auto-encoder (0.403) and the untrained net (0.395) at this size (results/rot
 import jax
 import numpy as np
 import optax
-from flax import linen as nn
 
 from experiments import claim
 from repjax import evaluate
@@ -25,16 +24,6 @@ from repjax.learners import autoencoder, by_gradient, rotnet
 from repjax.train.launch import Settings, run_app
 
 LABELS = 1000
-
-
-def middle(learner):
-  """Encodes by the maps after the second layer."""
-
-  def encode(state, image):
-    grid = nn.avg_pool(learner.encode(state, image).layers[1], (4, 4), (4, 4))
-    return grid.reshape(len(image), -1)
-
-  return encode
 
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
@@ -56,7 +45,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     learner = learners.get(name, learners["rotnet"])
     steps = steps and claim.steps_of(settings, steps)
     state = claim.fit(learner, arrays, steps=steps, progress=f"{name} {seed}", **options)
-    inputs[name] = [claim.features(middle(learner), state, x.image) for x in (train, test)]
+    encode = claim.maps_of_layer(learner, 1, 4)
+    inputs[name] = [claim.features(encode, state, x.image) for x in (train, test)]
   numbers = {}
   for name, (bank, query) in inputs.items():
     bank = evaluate.Embedded(np.float32(bank[:LABELS]), train.label[:LABELS])

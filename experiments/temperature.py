@@ -25,7 +25,6 @@ import optax
 from experiments import claim
 from repjax import data, evaluate, losses
 from repjax.arrays import l2_normalize
-from repjax.augment import gaussian_noise
 from repjax.encoders import MLP, Flat
 from repjax.evaluate.figures import check_matplotlib
 from repjax.learners import Crops, Network, Objective, by_gradient, joint_embedding
@@ -128,22 +127,10 @@ def objective(contrast, temperature: jax.Array) -> Objective:
 
   return joint_embedding(
     Network(Flat(MLP((256, 32), norm="batch"))),
-    [Crops(shift_and_noise, 2)],
+    [Crops(claim.shift_and_noise, 2)],
     loss,
-    normalize=centred,
+    normalize=claim.centred_digits,
   )
-
-
-def centred(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.3) / 0.37
-
-
-def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
-  """A view: up to a pixel aside, and noisy."""
-  k_shift, k_noise = jax.random.split(key)
-  shift = jax.random.randint(k_shift, (2,), -1, 2)
-  return gaussian_noise(k_noise, jnp.roll(image, shift, (0, 1)), std=0.1)
 
 
 def main(settings: Settings) -> None:
