@@ -1,6 +1,7 @@
 """What learners that see a part share: encode what is left, predict the rest, compare."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from repjax.encoders import Features
 from repjax.learners.learner import Objective, Tree, apply_module, example_keys, init_module
 from repjax.learners.network import encode_with
 from repjax.learners.spread import spread
-from repjax.learners.teacher import Schedule, at_step, follow, start_teacher
+from repjax.learners.teacher import Schedule, advance, start_teacher
 
 
 class Context(NamedTuple):
@@ -128,17 +129,11 @@ def predict_from_context(
     pooled = (features if whole is None else whole).pooled
     return loss(seen), (extra, spread(pooled, axis_name=axis_name))
 
-  def after(params, extra):
-    if momentum is not None:
-      teacher = follow(extra["teacher"], params, at_step(momentum, extra["step"]))
-      extra = extra | {"teacher": teacher}
-    return extra | {"step": extra["step"] + 1}
-
   def encode(params, extra, x):
     source = params if momentum is None else extra["teacher"].params
     return encode_with(network.encoder, source, extra["rest"], normalize(to_float(x)))
 
-  return Objective(init, loss_and_extra, encode, after)
+  return Objective(init, loss_and_extra, encode, partial(advance, momentum=momentum))
 
 
 def at_targets(tokens: jax.Array, parts: Blocks) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from repjax.learners.learner import (
 )
 from repjax.learners.network import Network, encode_with
 from repjax.learners.spread import spread
-from repjax.learners.teacher import Schedule, at_step, follow, start_teacher
+from repjax.learners.teacher import Schedule, advance, start_teacher
 from repjax.losses.distances import squared_euclidean
 
 
@@ -195,11 +196,7 @@ def equivariant_points(
     }
     return value, (extra | {"rest": rest, "teacher": teacher._replace(rest=seen_rest)}, metrics)
 
-  def after(params, extra):
-    teacher = follow(extra["teacher"], params, at_step(momentum, extra["step"]))
-    return extra | {"teacher": teacher, "step": extra["step"] + 1}
-
   def encode(params, extra, points):
     return encode_with(encoder, params, extra["rest"], points)
 
-  return Objective(init, loss, encode, after)
+  return Objective(init, loss, encode, partial(advance, momentum=momentum))

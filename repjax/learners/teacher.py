@@ -73,6 +73,24 @@ def at_step(value: Schedule, step: jax.Array) -> float | jax.Array:
   return value(step) if callable(value) else value
 
 
+def advance(params: Tree, extra: Tree, *, momentum: Schedule | None) -> Tree:
+  """What happens once the optimizer has moved the network: its teacher follows, the clock goes on.
+
+  Args:
+    params: the network's parameters.
+    extra: an objective's other state: ``step``, updates made before this one, and ``teacher``, if
+      there is one.
+    momentum: of the teacher, a number or ``step -> number``; not looked at without a teacher.
+
+  Returns:
+    ``extra`` after the update.
+  """
+  if "teacher" in extra:
+    teacher = follow(extra["teacher"], params, at_step(momentum, extra["step"]))
+    extra = extra | {"teacher": teacher}
+  return extra | {"step": extra["step"] + 1}
+
+
 def rising_momentum(start: float, steps: int) -> Callable[[jax.Array], jax.Array]:
   r"""Momentum that rises to 1 along half a cosine.
 

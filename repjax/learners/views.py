@@ -1,6 +1,7 @@
 """What learners of several views share: draw views, embed them, compare, let the teacher follow."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from repjax.learners.learner import (
 )
 from repjax.learners.network import Embedding, Network, encode_with
 from repjax.learners.spread import spread
-from repjax.learners.teacher import Schedule, Teacher, at_step, follow, start_teacher
+from repjax.learners.teacher import Schedule, Teacher, advance, start_teacher
 
 
 class Crops(NamedTuple):
@@ -197,17 +198,11 @@ def joint_embedding(
     metrics["agreement"] = jnp.mean(jnp.sum(unit(online[0].projected) * unit(other), -1))
     return value, (extra, metrics)
 
-  def after(params, extra):
-    if momentum is not None:
-      teacher = follow(extra["teacher"], params, at_step(momentum, extra["step"]))
-      extra = extra | {"teacher": teacher}
-    return extra | {"step": extra["step"] + 1}
-
   def encode(params, extra, image):
     source = extra["teacher"] if encode_teacher else Teacher(params, extra["rest"])
     return encode_with(network.encoder, *source, normalize(to_float(image)))
 
-  return Objective(init, loss_and_extra, encode, after)
+  return Objective(init, loss_and_extra, encode, partial(advance, momentum=momentum))
 
 
 def _part(joined: Embedding, views: int) -> list[Embedding]:
