@@ -9,7 +9,8 @@ cut off goes on from its checkpoint.
 
   python -m experiments.compare_ssl --data=folder:data/cifar10 --methods=byol,dino --seeds=0
 
-runs some of them. A picture of the table lies beside the record.
+runs some of them. A picture of the table lies beside the record. With --choose a tenth of the train
+split stands in for the test split, which is not to choose by: recipes are found so.
 """
 
 import functools
@@ -22,7 +23,7 @@ from absl import flags
 from experiments import claim, outcome
 from experiments.methods import METHODS
 from experiments.records import read_record, spelt, write_record
-from experiments.setup import Prepared, prepare
+from experiments.setup import Prepared, load, prepare
 from repjax import data, evaluate
 from repjax.augment import to_float
 from repjax.evaluate import figures
@@ -31,6 +32,7 @@ from repjax.train.launch import Settings, run_app
 from repjax.train.memory import keep_freed_memory
 
 flags.DEFINE_list("methods", sorted(METHODS), "Which methods; the controls always run.")
+flags.DEFINE_bool("choose", False, "Judge on --validation of the train split, not the test split.")
 flags.DEFINE_integer("views", 400_000, "Views of images that each method encodes.", lower_bound=1)
 
 #: Where a flag is not given.
@@ -44,7 +46,7 @@ DEFAULTS = {
   "clip": 1.0,
   "checkpoint_every": 200,
 }
-#: What a method needs other than the rest; chosen on 5,000 of the train images, seed 0.
+#: What a method needs other than the rest; found with --choose, seed 0.
 RECIPES = {}
 CONTROLS = ("raw_pixels", "principal_components", "untrained")
 PROTOCOLS = (
@@ -66,7 +68,10 @@ def main(settings: Settings) -> None:
     )
   path = Path(settings.results or "runs/compare_ssl.json")
   command = spelt("python -m experiments.compare_ssl", settings, ("methods", "seed", "seeds"))
-  runs, dataset = read_record(path, command), None
+  runs, dataset = read_record(path, command), load(settings)
+  if settings.choose:
+    train, held = data.holdout(dataset.train, settings.validation, 0)
+    dataset = dataset._replace(train=train, test=held)
   workdir = Path(settings.workdir or "runs/compare_ssl")
   # Nothing is drawn of pixels: one run stands for all seeds.
   key = lambda name, seed: (name, None if name in CONTROLS[:2] else seed)
@@ -76,7 +81,7 @@ def main(settings: Settings) -> None:
       if key(name, seed) in done:
         continue
       ready, chosen = _prepared(name, settings.replace(seed=seed), dataset)
-      dataset = ready.dataset
+      dataset = ready.dataset  # in memory from here on, if it fits
       numbers = _numbers(name, chosen, ready, workdir / f"{name}_{seed}")
       settings.check_all_read()
       runs.append({"method": name, "seed": seed, "metrics": numbers})
@@ -90,11 +95,13 @@ def main(settings: Settings) -> None:
   path.with_suffix(".png").write_bytes(figures.draw_bars(bars, CONTROLS, "kNN accuracy, k=20"))
 
 
-def _prepared(name, settings, dataset) -> tuple[Prepared, Settings]:
+def _prepared(name, settings, dataset: data.Dataset) -> tuple[Prepared, Settings]:
   """The parts of a run, and its flags."""
   method = METHODS.get(name, METHODS["simclr"])  # controls train nothing
+  recipe = {k: v for k, v in RECIPES.get(name, {}).items() if not settings.given(k)}
+  settings = settings.replace(**recipe)
   steps = round(settings.views / (settings.batch_size * method.views))
-  settings = settings.replace(**RECIPES.get(name, {}), steps=steps)
+  settings = settings.replace(steps=steps)
   return prepare(method, settings, dataset=dataset), settings
 
 

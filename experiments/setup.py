@@ -156,6 +156,22 @@ class Prepared(NamedTuple):
   protocols: tuple[Callable[..., dict[str, float]], ...]
 
 
+def load(settings: Settings) -> data.Dataset:
+  """The data that the flags name.
+
+  Raises:
+    ValueError: if they name none, or it cannot be read.
+  """
+  # Flags are read where they matter, so that one without effect is found out.
+  options = {"image_size": settings.image_size, "seed": settings.seed}
+  if settings.data != "digits":
+    options["test_fraction"] = settings.test_fraction
+  if settings.data.startswith("folder:"):
+    options["skip_unreadable"] = settings.skip_unreadable
+    options["progress"] = _bars(settings)
+  return data.load(settings.data, **options)
+
+
 def prepare(
   method: Method,
   settings: Settings,
@@ -169,7 +185,7 @@ def prepare(
     method: what the launcher adds.
     settings: the flags.
     statistics: mean and deviation of the channels; measured on the train split if absent.
-    dataset: what the flags load, where another run of the same flags has loaded it.
+    dataset: what to train and to be judged on; what the flags load if absent.
 
   Returns:
     The parts of a run.
@@ -178,14 +194,8 @@ def prepare(
     ValueError: if flags or data do not fit together.
   """
   mesh = make_mesh(settings.mesh)
-  # Flags are read where they matter, so that one without effect is found out.
-  options = {"image_size": settings.image_size, "seed": settings.seed}
-  if settings.data != "digits":
-    options["test_fraction"] = settings.test_fraction
-  if settings.data.startswith("folder:"):
-    options["skip_unreadable"] = settings.skip_unreadable
-  dataset = dataset or data.load(settings.data, **options)
-  progress = None if settings.progress else False  # bars are for long work alone
+  dataset = dataset or load(settings)
+  progress = _bars(settings)
   resident = data.nbytes(dataset.train) <= settings.device_data_mb * 2**20
   workers = 0 if resident else settings.workers
   if resident:
@@ -372,6 +382,11 @@ def _normalize(image, *, size, mean, std):
   if image.shape[1] != size:
     image = jax.image.resize(image, (len(image), size, size, image.shape[3]), "linear")
   return augment.normalize(image, mean, std)
+
+
+def _bars(settings: Settings) -> bool | None:
+  """For long work alone, or none."""
+  return None if settings.progress else False
 
 
 def _protocols(settings, dataset):

@@ -57,6 +57,7 @@ def load_folder(
   seed: int = 0,
   test_fraction: float = 0.2,
   skip_unreadable: bool = False,
+  progress: bool | None = None,
 ) -> Dataset:
   """Finds ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` to be split by the seed.
 
@@ -73,6 +74,7 @@ def load_folder(
     test_fraction: share of each class to hold out, where there is no test folder.
     skip_unreadable: leave out files that do not decode, with a warning and their names in the
       result. Every file is then decoded once in advance.
+    progress: whether to show a bar while headers are read; for more than 2,000 files if absent.
 
   Returns:
     The data set, read from disk on demand.
@@ -111,7 +113,8 @@ def load_folder(
   files = [file for _, file, _ in everything]
   probe = functools.partial(_probe, verify=skip_unreadable)
   shapes = []
-  for file, shape in zip(files, threaded(probe, files, title="scan"), strict=True):
+  probed = threaded(probe, files, title="scan", progress=progress)
+  for file, shape in zip(files, probed, strict=True):
     if isinstance(shape, str) and not skip_unreadable:
       raise ValueError(shape)
     shapes.append((file, shape))

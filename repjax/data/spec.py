@@ -16,6 +16,7 @@ def load(
   seed: int = 0,
   test_fraction: float = 0.2,
   skip_unreadable: bool = False,
+  progress: bool | None = None,
 ) -> Dataset:
   """Opens a data set by name.
 
@@ -25,6 +26,8 @@ def load(
     seed: of the split, for data without a test split.
     test_fraction: share of the examples to hold out, for data without a test split.
     skip_unreadable: leave out files that do not decode (``folder:`` only).
+    progress: whether to show a bar while headers are read (``folder:`` only); for more than 2,000
+      files if absent.
 
   Returns:
     The data set; only ``folder:`` and ``tfds:`` are read lazily.
@@ -46,4 +49,4 @@ def load(
   options = {"image_size": image_size, "seed": seed, "test_fraction": test_fraction}
   if kind == "npz":
     return load_npz(where, **options)
-  return load_folder(where, **options, skip_unreadable=skip_unreadable)
+  return load_folder(where, **options, skip_unreadable=skip_unreadable, progress=progress)
