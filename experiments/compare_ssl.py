@@ -38,7 +38,7 @@ flags.DEFINE_integer("views", 400_000, "Views of images that each method encodes
 #: Where a flag is not given.
 DEFAULTS = {
   "view_size": 16,
-  "encoder": "vit_micro4",
+  "encoder": "vit_nano4",
   "stem": "patch",
   "batch_size": 256,
   "learning_rate": 1.5e-3,
