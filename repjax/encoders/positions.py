@@ -109,6 +109,77 @@ def sincos_2d(grid: Grid, dim: int, *, temperature: float = 10_000.0) -> np.ndar
   return np.concatenate(parts, 1).astype(np.float32)
 
 
+def rotary_2d(grid: Grid, head_dim: int, *, period: float = 100.0) -> tuple[np.ndarray, np.ndarray]:
+  r"""Sines and cosines of rotary positions on a grid, half of the pairs for each axis.
+
+  .. math:: \theta_k(y) = 2\pi y / P^{4k / d}, \quad y \in (-1, 1)
+
+  Args:
+    grid: rows and columns of patches; centres lie in (-1, 1) whatever their number.
+    head_dim: features of a head, divisible by 4.
+    period: the longest is nearly this, P.
+
+  Returns:
+    Sines and cosines, ``[1, rows * columns, head_dim]`` float32; feature i pairs with
+    i + head_dim / 2.
+
+  Raises:
+    ValueError: if 4 does not divide ``head_dim``.
+
+  References:
+    Siméoni et al., `DINOv3 <https://arxiv.org/abs/2508.10104>`_, 2025, section 3.2; layout and
+    periods are the official code's.
+  """
+  if head_dim % 4:
+    raise ValueError(f"rotary positions need dim / heads divisible by 4, got {head_dim}")
+  periods = period ** (4 * np.arange(head_dim // 4) / head_dim)
+  axes = [2 * (np.arange(n) + 0.5) / n - 1 for n in grid]
+  y, x = np.meshgrid(*axes, indexing="ij")
+  angles = np.concatenate([2 * np.pi * axis.reshape(-1, 1) / periods for axis in (y, x)], 1)
+  angles = np.concatenate([angles, angles], 1)[None]
+  return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+def relative_offsets(grid: Grid, front: int = 0) -> np.ndarray:
+  """Which entry of a table of relative positions belongs to each pair of tokens.
+
+  Args:
+    grid: rows and columns of the last tokens.
+    front: tokens before them, such as a class token. What they see, what sees them and how they
+      see one another are three entries of their own, the table's last.
+
+  Returns:
+    ``[tokens, tokens]`` int32, query by key: for patches the offset of the query from the key,
+    rows first, counted from the most negative.
+
+  Raises:
+    ValueError: if ``front`` is negative: there are fewer tokens than the grid has.
+
+  References:
+    Liu et al., `Swin Transformer <https://arxiv.org/abs/2103.14030>`_, 2021, eq. 4. The entries of
+    a class token, in this order, are those of Bao et al., `BEiT
+    <https://arxiv.org/abs/2106.08254>`_, 2021, official code.
+  """
+  rows, columns = grid
+  if front < 0:
+    raise ValueError(
+      f"{rows * columns + front} tokens are fewer than the {rows}x{columns} that relative "
+      "positions were made for; neither keep= nor tokens_in= can leave tokens out here"
+    )
+  y, x = (axis.ravel() for axis in np.indices(grid))
+  dy = y[:, None] - y[None] + rows - 1
+  dx = x[:, None] - x[None] + columns - 1
+  between = dy * (2 * columns - 1) + dx
+  count = (2 * rows - 1) * (2 * columns - 1)
+  tokens = front + rows * columns
+  offsets = np.empty((tokens, tokens), np.int32)
+  offsets[front:, front:] = between
+  offsets[:front] = count
+  offsets[:, :front] = count + 1
+  offsets[:front, :front] = count + 2
+  return offsets
+
+
 def interpolate(positions: jax.Array, grid_from: Grid, grid_to: Grid) -> jax.Array:
   """Carries learned positions to another grid: bicubic, antialiased when it shrinks.
 

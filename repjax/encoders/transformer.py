@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,29 +11,34 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, platform, split_batch
+from repjax.encoders.positions import Grid, relative_offsets
 
 Implementation = Literal["auto", "xla", "cudnn"]
+Activation = Callable[[jax.Array], jax.Array]
 
 
-def dense(features: int, dtype: DTypeLike, name: str) -> Callable[[jax.Array], jax.Array]:
+def dense(
+  features: int, dtype: DTypeLike, name: str, *, bias: bool = True
+) -> Callable[[jax.Array], jax.Array]:
   """A dense layer over the last axis, as one matrix product over all the others.
 
   Args:
     features: width of the result.
     dtype: of the computation.
     name: of the layer among its module's parameters.
+    bias: whether to add one.
 
   Returns:
     ``[..., dim] -> [..., features]``; to be called inside a compact module.
   """
   init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+  layer = nn.Dense(features, bias, dtype=dtype, kernel_init=init, name=name)
   # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
-def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
-  """Layer norm with the epsilon that vision transformers share, 1e-6.
+def norm(dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer norm, with the epsilon that most vision transformers share.
 
   Its backward pass starts from the input again. Otherwise XLA keeps float32 arrays of the input's
   size for it and reads them back, which costs a GPU more than the work (benchmarks/NOTES.md).
@@ -41,11 +46,12 @@ def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
   Args:
     dtype: of the computation.
     name: of the layer among its module's parameters.
+    epsilon: added to the variance.
 
   Returns:
     The layer.
   """
-  return nn.remat(nn.LayerNorm)(1e-6, dtype=dtype, name=name)
+  return nn.remat(nn.LayerNorm)(epsilon, dtype=dtype, name=name)
 
 
 @jax.checkpoint
@@ -65,6 +71,75 @@ def gelu(x: jax.Array) -> jax.Array:
   return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
+@jax.checkpoint
+def gelu_tanh(x: jax.Array) -> jax.Array:
+  """GELU by the hyperbolic tangent, as SigLIP has it.
+
+  Args:
+    x: any shape, floating.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  return jax.nn.gelu(x, approximate=True)
+
+
+@jax.checkpoint
+def quick_gelu(x: jax.Array) -> jax.Array:
+  """GELU by the logistic function, ``x * sigmoid(1.702 x)``, as OpenAI's CLIP has it.
+
+  Args:
+    x: any shape, floating.
+
+  Returns:
+    Same shape and dtype as ``x``.
+  """
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
+class Rotation(NamedTuple):
+  """Rotary positions: how far each pair of a head's features is turned, by token.
+
+  Attributes:
+    sin: ``[batch or 1, tokens, head_dim]`` sines; feature i pairs with i + head_dim / 2.
+    cos: same of cosines.
+
+  References:
+    Su et al., `RoFormer: Enhanced Transformer with Rotary Position Embedding
+    <https://arxiv.org/abs/2104.09864>`_, 2021, eq. 34; halves in place of neighbours are paired,
+    as in most code.
+  """
+
+  sin: jax.Array
+  cos: jax.Array
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+  """Turns the last tokens of a sequence; those in front of them stay.
+
+  Args:
+    x: ``[batch, tokens, heads, head_dim]``.
+    rotation: of as many tokens or fewer.
+
+  Returns:
+    Same shape and dtype as ``x``.
+
+  Raises:
+    ValueError: if there are fewer tokens than positions.
+  """
+  positions = rotation.sin.shape[1]
+  first = x.shape[1] - positions
+  if first < 0:
+    raise ValueError(
+      f"{x.shape[1]} tokens have fewer than the {positions} rotary positions; choose patches by "
+      "keep=, not by tokens_in="
+    )
+  y = at_least_float32(x[:, first:])
+  low, high = jnp.split(y, 2, -1)
+  y = y * rotation.cos[:, :, None] + jnp.concatenate([-high, low], -1) * rotation.sin[:, :, None]
+  return jnp.concatenate([x[:, :first], y.astype(x.dtype)], 1)
+
+
 class Attention(nn.Module):
   """Multi-head attention of queries over a sequence.
 
@@ -73,30 +148,46 @@ class Attention(nn.Module):
     dtype: of the computation.
     implementation: ``xla`` (`attend`), ``cudnn``, or ``auto``: cuDNN where it can be, for
       attention of a sequence to itself.
+    grid: rows and columns of the last tokens, whose scores get a learned bias for each offset
+      (`relative_offsets`); none if absent.
   """
 
   heads: int
   dtype: DTypeLike = jnp.float32
   implementation: Implementation = "auto"
+  grid: Grid | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, queries: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    queries: jax.Array | None = None,
+    *,
+    bias: jax.Array | None = None,
+    rotation: Rotation | None = None,
+  ) -> jax.Array:
     """Attends.
 
     Args:
       x: ``[batch, tokens, dim]``.
       queries: ``[batch, queries, dim]``; ``x`` itself if absent.
+      bias: ``[batch or 1, heads or 1, queries, tokens]``, added to the scores.
+      rotation: turns queries and keys, of a sequence that attends to itself.
 
     Returns:
       ``[batch, queries, dim]``.
     """
     batch, tokens, dim = x.shape
     head_dim = dim // self.heads
+    if self.grid is not None:
+      offsets = relative_offsets(self.grid, tokens - math.prod(self.grid))
+      table = self.param("relative", nn.initializers.zeros, (offsets.max() + 1, self.heads))
+      bias = jnp.moveaxis(table[offsets], -1, 0)[None] + (0 if bias is None else bias)
     implementation = self.implementation
     if implementation == "auto":
       # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
       fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      fused = fused and queries is None and platform() == "gpu"
+      fused = fused and queries is None and bias is None and platform() == "gpu"
       implementation = "cudnn" if fused else "xla"
     count = tokens if queries is None else queries.shape[1]
     lengths = {}
@@ -104,15 +195,23 @@ class Attention(nn.Module):
       # With cuDNN's kernel JAX, up to 0.11, trains even lengths alone; 196 patches and a class
       # token are odd. Padded here, the copy is part of the norm before and of the sum after.
       x, queries = _even(x), None if queries is None else _even(queries)
+      if rotation is not None:
+        odd = ((0, 0), (0, tokens % 2), (0, 0))
+        sin, cos = (jnp.pad(table, odd) for table in rotation)
+        rotation = Rotation(sin, cos)
+      if bias is not None:
+        bias = jnp.pad(bias, ((0, 0), (0, 0), (0, count % 2), (0, tokens % 2)))
       lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
     split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
     query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
     key = split(dense(dim, self.dtype, "key")(x))
     value = split(dense(dim, self.dtype, "value")(x))
+    if rotation is not None:
+      query, key = rotate(query, rotation), rotate(key, rotation)
     if implementation == "cudnn":
-      y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **lengths)
+      y = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn", **lengths)
     else:
-      y = attend(query, key, value)
+      y = attend(query, key, value, bias)
     return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
 
 
@@ -120,7 +219,9 @@ def _even(x: jax.Array) -> jax.Array:
   return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0)))
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(
+  query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+) -> jax.Array:
   """Softmax attention in plain products, for XLA to fuse.
 
   The backward pass reads the weights, in the dtype of the inputs, and nothing else of their size;
@@ -131,29 +232,35 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     query: ``[batch, queries, heads, head_dim]``.
     key: ``[batch, keys, heads, head_dim]``.
     value: same shape as ``key``.
+    bias: ``[batch or 1, heads or 1, queries, keys]``, added to the scores; none if absent.
 
   Returns:
     Same shape as ``query``.
   """
   scale = query.shape[-1] ** -0.5
-  weights = _weights(query * jnp.asarray(scale, query.dtype), key)
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key, bias)
   return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 @jax.custom_jvp
-def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
+def _weights(query: jax.Array, key: jax.Array, bias: jax.Array | None) -> jax.Array:
   dtype = jnp.promote_types(query.dtype, jnp.float32)
   scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
+  if bias is not None:
+    scores = scores + bias.astype(dtype)
   return jax.nn.softmax(scores).astype(query.dtype)
 
 
 @_weights.defjvp
 def _weights_jvp(primals, tangents):
-  (query, key), (d_query, d_key) = primals, tangents
-  weights = _weights(query, key)
+  (query, key, bias), (d_query, d_key, d_bias) = primals, tangents
+  weights = _weights(query, key, bias)
   product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
   # Products give what they take, so that gradients of scores, too, are multiplied as such.
-  return weights, _softmax_change(weights, product(d_query, key) + product(query, d_key))
+  change = product(d_query, key) + product(query, d_key)
+  if bias is not None:
+    change = change + d_bias.astype(change.dtype)
+  return weights, _softmax_change(weights, change)
 
 
 @jax.checkpoint  # keeps the weights as they are, not as they are computed with
@@ -163,20 +270,33 @@ def _softmax_change(weights, change):
 
 
 class FeedForward(nn.Module):
-  """Two dense layers with an exact GELU between.
+  """Two dense layers with an activation between, or three with a gate.
 
   Attributes:
     hidden: width in the middle.
     dtype: of the computation.
+    activation: between the layers, or of the gate.
+    gated: multiply by an activated third layer in place of the activation (SwiGLU with
+      `jax.nn.silu`).
+
+  References:
+    Shazeer, `GLU Variants Improve Transformer <https://arxiv.org/abs/2002.05202>`_, 2020, eq. 6
+    (``gated``).
   """
 
   hidden: int
   dtype: DTypeLike = jnp.float32
+  activation: Activation = gelu
+  gated: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[..., dim]`` to ``[..., dim]``."""
-    y = gelu(dense(self.hidden, self.dtype, "up")(x))
+    y = dense(self.hidden, self.dtype, "up")(x)
+    if self.gated:
+      y = y * self.activation(dense(self.hidden, self.dtype, "gate")(x))
+    else:
+      y = self.activation(y)
     return dense(x.shape[-1], self.dtype, "down")(y)
 
 
@@ -188,20 +308,57 @@ class Block(nn.Module):
     mlp_dim: width of the feed-forward layer.
     dtype: of the computation.
     attention: implementation of the attention.
+    activation: of the feed-forward layer.
+    gated: whether the feed-forward layer is.
+    epsilon: of the norms.
+    layer_scale: what learned scales of both residual branches start from; none if absent.
+    grid: see `Attention`.
+
+  References:
+    Touvron et al., `Going Deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_,
+    2021, eq. 4 (``layer_scale``).
   """
 
   heads: int
   mlp_dim: int
   dtype: DTypeLike = jnp.float32
   attention: Implementation = "auto"
+  activation: Activation = gelu
+  gated: bool = False
+  epsilon: float = 1e-6
+  layer_scale: float | None = None
+  grid: Grid | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, tokens, dim]`` to the same shape."""
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    bias: jax.Array | None = None,
+    rotation: Rotation | None = None,
+  ) -> jax.Array:
+    """Maps ``[batch, tokens, dim]`` to the same shape.
+
+    Args:
+      x: the sequence.
+      bias: of the attention's scores, ``[batch or 1, heads or 1, tokens, tokens]``.
+      rotation: of queries and keys.
+
+    Returns:
+      What the next block sees.
+    """
     x = split_batch(x)
-    attention = Attention(self.heads, self.dtype, self.attention, name="attention")
-    x = x + attention(norm(self.dtype, "norm_1")(x))
-    return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm(self.dtype, "norm_2")(x))
+    attention = Attention(self.heads, self.dtype, self.attention, self.grid, name="attention")
+    mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, name="mlp")
+    y = attention(norm(self.dtype, "norm_1", self.epsilon)(x), bias=bias, rotation=rotation)
+    x = x + self._scaled(y, "scale_1")
+    return x + self._scaled(mlp(norm(self.dtype, "norm_2", self.epsilon)(x)), "scale_2")
+
+  def _scaled(self, x: jax.Array, name: str) -> jax.Array:
+    if self.layer_scale is None:
+      return x
+    init = nn.initializers.constant(self.layer_scale)
+    return x * self.param(name, init, (x.shape[-1],)).astype(x.dtype)[None, None]
 
 
 class AttentionPool(nn.Module):
@@ -212,6 +369,8 @@ class AttentionPool(nn.Module):
     mlp_dim: width of the feed-forward layer.
     dtype: of the computation.
     attention: implementation of the attention.
+    activation: of the feed-forward layer.
+    epsilon: of the norm.
 
   References:
     Zhai et al., `Scaling Vision Transformers <https://arxiv.org/abs/2106.04560>`_, 2021,
@@ -222,6 +381,8 @@ class AttentionPool(nn.Module):
   mlp_dim: int
   dtype: DTypeLike = jnp.float32
   attention: Implementation = "auto"
+  activation: Activation = gelu
+  epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -230,5 +391,5 @@ class AttentionPool(nn.Module):
     probe = self.param("probe", nn.initializers.xavier_uniform(), (1, dim))
     queries = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, dim))
     x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries)
-    x = x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm(self.dtype, "norm")(x))
-    return x[:, 0]
+    mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, name="mlp")
+    return (x + mlp(norm(self.dtype, "norm", self.epsilon)(x)))[:, 0]

@@ -1,5 +1,6 @@
 """Vision transformer: patches in, features at every layer out."""
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -11,8 +12,24 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
-from repjax.encoders.positions import check_divisible, interpolate, pair, patchify, sincos_2d
-from repjax.encoders.transformer import AttentionPool, Block, Implementation, dense, norm
+from repjax.encoders.positions import (
+  check_divisible,
+  interpolate,
+  pair,
+  patchify,
+  rotary_2d,
+  sincos_2d,
+)
+from repjax.encoders.transformer import (
+  Activation,
+  AttentionPool,
+  Block,
+  Implementation,
+  Rotation,
+  dense,
+  gelu,
+  norm,
+)
 
 TokensIn = Callable[[int, jax.Array], jax.Array]
 
@@ -72,10 +89,22 @@ class ViT(nn.Module):
       normed patch tokens (`AttentionPool`).
     class_token: whether there is one; if absent, only for ``pool="cls"``.
     registers: number of extra learned tokens (Darcet et al., 2023); they get no positions.
-    positions: ``sincos``, fixed, none for the class token; or ``learned``, one for it too.
+    positions: ``sincos``, fixed, none for the class token; ``learned``, one for it too;
+      ``rotary``, in every block, for patches alone (`rotary_2d`); ``relative``, a learned bias of
+      every block's scores (`relative_offsets`), for images of one size.
+    class_position: whether learned positions have one for the class token.
     image_size: side, or (height, width), that learned positions are stored for; images of
       another size get them interpolated. If absent, that of the image, and other sizes are refused.
     stem: ``patch``, one linear map a patch, or ``conv`` (`ConvStem`).
+    patch_bias: whether the linear map of patches has one.
+    embedding_norm: whether tokens are normed before the first block, as in CLIP.
+    norm_after_pool: whether the final norm is taken of the pooled vector alone, as in BEiT and
+      fine-tuned MAE; ``tokens`` are then not normed.
+    projection: width of a last linear map of the pooled vector, as in CLIP; none if absent.
+    activation: of the feed-forward layers.
+    gated: whether they are gated (SwiGLU with `jax.nn.silu`).
+    layer_scale: what learned scales of residual branches start from; none if absent.
+    epsilon: of the norms.
     scan: compile one block and loop, rather than all of them.
     remat: recompute each block in the backward pass rather than store its activations.
     dtype: of the computation.
@@ -95,9 +124,18 @@ class ViT(nn.Module):
   pool: Literal["mean", "cls", "attention"] = "mean"
   class_token: bool | None = None
   registers: int = 0
-  positions: Literal["sincos", "learned"] = "sincos"
+  positions: Literal["sincos", "learned", "rotary", "relative"] = "sincos"
+  class_position: bool = True
   image_size: int | tuple[int, int] | None = None
   stem: Literal["patch", "conv"] = "patch"
+  patch_bias: bool = True
+  embedding_norm: bool = False
+  norm_after_pool: bool = False
+  projection: int | None = None
+  activation: Activation = gelu
+  gated: bool = False
+  layer_scale: float | None = None
+  epsilon: float = 1e-6
   scan: bool = False
   remat: bool = False
   dtype: DTypeLike = jnp.float32
@@ -140,7 +178,7 @@ class ViT(nn.Module):
     mlp_dim = self.mlp_dim or int(self.mlp_ratio * self.dim)
 
     if self.stem == "patch":
-      x = dense(self.dim, self.dtype, "patch")(patchify(image, patch))
+      x = dense(self.dim, self.dtype, "patch", bias=self.patch_bias)(patchify(image, patch))
     else:
       x = ConvStem(self.dim, patch[0], self.dtype, name="stem")(image)
       x = x.reshape(len(image), -1, self.dim)
@@ -151,6 +189,12 @@ class ViT(nn.Module):
     x = x + positions[None].astype(self.dtype)
     if keep is not None:
       x = jnp.take_along_axis(x, keep[..., None], 1)
+    options, seen = {}, {}
+    if self.positions == "relative":
+      options["grid"] = grid
+    if self.positions == "rotary":
+      tables = map(jnp.asarray, rotary_2d(grid, self.dim // self.heads))
+      seen["rotation"] = Rotation(*(x if keep is None else x[0][keep] for x in tables))
 
     prefix = []
     if class_token:
@@ -162,42 +206,62 @@ class ViT(nn.Module):
       front = jnp.concatenate(prefix).astype(self.dtype)
       x = jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape)), x], 1)
     first = class_token + self.registers
+    if self.embedding_norm:
+      x = norm(self.dtype, "embedding_norm", self.epsilon)(x)
 
     make = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
-    shape = (self.heads, mlp_dim, self.dtype, self.attention)
+    make = functools.partial(
+      make,
+      self.heads,
+      mlp_dim,
+      self.dtype,
+      self.attention,
+      self.activation,
+      self.gated,
+      self.epsilon,
+      self.layer_scale,
+      **options,
+    )
     if self.scan:
 
       def body(block, x, _):
-        x = block(x)
+        x = block(x, **seen)
         return x, x
 
       loop = nn.scan(
         body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth
       )
-      x, outputs = loop(make(*shape, name="blocks"), x, None)
+      x, outputs = loop(make(name="blocks"), x, None)
       layers = [outputs[i] for i in range(self.depth)]
     else:
       layers = []
       for i in range(self.depth):
         x = x if tokens_in is None else tokens_in(i, x)
-        x = make(*shape, name=f"block_{i}")(x)
+        x = make(name=f"block_{i}")(x, **seen)
         layers.append(x)
 
-    x = norm(self.dtype, "norm")(x)
+    final = norm(self.dtype, "norm", self.epsilon)
+    x = x if self.norm_after_pool else final(x)
     tokens = x[:, first:]
     if self.pool == "cls":
       pooled = x[:, 0]
     elif self.pool == "mean":
       pooled = jnp.mean(tokens, 1)
     else:
-      pool = AttentionPool(self.heads, mlp_dim, self.dtype, self.attention, name="pool")
-      pooled = pool(tokens)
+      shape = (self.heads, mlp_dim, self.dtype, self.attention, self.activation, self.epsilon)
+      pooled = AttentionPool(*shape, name="pool")(tokens)
+    pooled = final(pooled) if self.norm_after_pool else pooled
+    if self.projection is not None:
+      pooled = dense(self.projection, self.dtype, "projection", bias=False)(pooled)
     return Features(pooled, tokens, tuple(layers))
 
   def _positions(self, grid, class_token):
     """Positions of the patches ``[patches, dim]``, and of the class token (0 if it has none)."""
     if self.positions == "sincos":
       return jnp.asarray(sincos_2d(grid, self.dim)), 0.0
+    if self.positions != "learned":
+      return jnp.zeros((1, self.dim)), 0.0
+    class_token = class_token and self.class_position
     native = grid
     if self.image_size is not None:
       native = tuple(
@@ -212,7 +276,8 @@ class ViT(nn.Module):
         )
     shape = (class_token + math.prod(native), self.dim)
     table = self.param("positions", _token_init, shape)
-    return interpolate(table[int(class_token) :], native, grid), table[:1]
+    own = table[:1] if class_token else 0.0
+    return interpolate(table[int(class_token) :], native, grid), own
 
 
 class Size(NamedTuple):
@@ -319,6 +384,9 @@ def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Arr
       "mask= needs stem='patch', got stem='conv', whose convolutions show hidden pixels to "
       "neighbouring patches; build the ViT with stem='patch'"
     )
+  known = ("sincos", "learned", "rotary", "relative")
+  if vit.positions not in known:
+    raise ValueError(f"positions={vit.positions!r} is not one of {', '.join(known)}")
   if vit.pool == "cls" and vit.class_token is False:
     raise ValueError("pool='cls' needs class_token=True, got False; leave it out or pool='mean'")
   if vit.scan and tokens_in is not None:

@@ -1,0 +1,20 @@
+"""Encoders that were trained elsewhere: names and files to modules with their weights."""
+
+from repjax.pretrained.catalog import TIMM_VITS, Model, timm_vit
+from repjax.pretrained.hugging import from_config, read_config
+from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
+from repjax.pretrained.vit import Names, PoolNames, vit_rules
+
+__all__ = [
+  "TIMM_VITS",
+  "Model",
+  "Names",
+  "PoolNames",
+  "Preprocessing",
+  "cut",
+  "from_config",
+  "read_config",
+  "standardize",
+  "timm_vit",
+  "vit_rules",
+]

@@ -1,0 +1,210 @@
+"""timm's vision transformers by name: their shape, their names of tensors, their preprocessing."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from repjax.encoders import ViT
+from repjax.encoders.transformer import quick_gelu
+from repjax.encoders.vit import SIZES, Size
+from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET, Preprocessing
+from repjax.pretrained.vit import TIMM, TIMM_BEIT, TIMM_DINOV3, vit_rules
+from repjax.trees import Rule
+
+
+class Model(NamedTuple):
+  """An encoder as another library has it, without its weights.
+
+  Attributes:
+    encoder: the module.
+    rules: where each tensor belongs.
+    preprocessing: of its images.
+    prefixes: of which one may stand before all names, the longest first.
+    unused: patterns of tensors that may be there and are not asked for: heads, decoders, counters.
+  """
+
+  encoder: Any
+  rules: Sequence[Rule]
+  preprocessing: Preprocessing
+  prefixes: tuple[str, ...] = ()
+  unused: tuple[str, ...] = ()
+
+
+class Style(NamedTuple):
+  """What a family of models has in common.
+
+  Attributes:
+    options: fields of `ViT`.
+    names: of its tensors.
+    preprocessing: without the size.
+  """
+
+  options: dict[str, Any]
+  names: Any
+  preprocessing: dict[str, Any]
+
+
+def _style(names=TIMM, statistics=IMAGENET, crop=0.9, **options):
+  mean, std = statistics
+  return Style(options, names, {"mean": mean, "std": std, "crop": crop})
+
+
+def _but(style, **changes):
+  """A style with other options or preprocessing."""
+  how = {k: v for k, v in changes.items() if k in style.preprocessing}
+  options = {k: v for k, v in changes.items() if k not in how}
+  return style._replace(options=style.options | options, preprocessing=style.preprocessing | how)
+
+
+def _gated(style):
+  return _but(style, gated=True, activation=jax.nn.silu)
+
+
+_LEARNED = {"positions": "learned", "pool": "cls"}
+_AUGREG = _style(statistics=HALF, **_LEARNED)
+_DEIT = _style(**_LEARNED)
+_IJEPA = _style(positions="learned", pool="mean", class_token=False)
+_DINOV2 = _style(crop=1.0, layer_scale=1e-5, **_LEARNED)
+_DINOV2_REG = _style(crop=1.0, layer_scale=1e-5, registers=4, class_position=False, **_LEARNED)
+_DINOV3 = _style(
+  TIMM_DINOV3,
+  crop=1.0,
+  layer_scale=1e-5,
+  registers=4,
+  class_token=True,
+  positions="rotary",
+  pool="mean",
+  epsilon=1e-5,
+)
+_SIGLIP = _style(statistics=HALF, positions="learned", pool="attention", class_token=False)
+_CLIP = _style(statistics=CLIP, patch_bias=False, embedding_norm=True, epsilon=1e-5, **_LEARNED)
+_CLIP_L = _but(_CLIP, crop=1.0)
+_CLIP_QUICK, _CLIP_L_QUICK = (_but(x, activation=quick_gelu) for x in (_CLIP, _CLIP_L))
+_BEIT = _style(
+  TIMM_BEIT,
+  HALF,
+  positions="relative",
+  pool="mean",
+  class_token=True,
+  norm_after_pool=True,
+  layer_scale=0.1,
+)
+_BEITV2 = _but(_BEIT, mean=IMAGENET[0], std=IMAGENET[1])
+_DINOV3_GATED = _gated(_DINOV3)._replace(
+  names=TIMM_DINOV3._replace(mlp=("mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"))
+)
+_TI, _S, _B, _L, _H = (SIZES[name] for name in ("ti", "s", "b", "l", "h"))
+_SO400M = Size(1152, 27, 16, 4304)
+_G_DINO = Size(1536, 40, 24, 4096)
+
+
+class Entry(NamedTuple):
+  """A model: its family, its shape, the sides of a patch and of an image in pixels."""
+
+  style: Style
+  size: Size
+  patch: int
+  image: int
+
+
+#: timm's names. What stands behind a dot is timm's tag, for weights that were trained otherwise
+#: than the name alone says; other tags may stand there.
+TIMM_VITS = {
+  "vit_tiny_patch16_224": Entry(_AUGREG, _TI, 16, 224),
+  "vit_small_patch16_224": Entry(_AUGREG, _S, 16, 224),
+  "vit_small_patch16_224.dino": Entry(_DEIT, _S, 16, 224),
+  "vit_small_patch8_224.dino": Entry(_DEIT, _S, 8, 224),
+  "vit_small_patch32_224": Entry(_AUGREG, _S, 32, 224),
+  "vit_base_patch8_224": Entry(_AUGREG, _B, 8, 224),
+  "vit_base_patch8_224.dino": Entry(_DEIT, _B, 8, 224),
+  "vit_base_patch16_224": Entry(_AUGREG, _B, 16, 224),
+  "vit_base_patch16_224.dino": Entry(_DEIT, _B, 16, 224),
+  "vit_base_patch16_224.mae": Entry(_DEIT, _B, 16, 224),
+  "vit_base_patch32_224": Entry(_AUGREG, _B, 32, 224),
+  "vit_large_patch16_224": Entry(_AUGREG, _L, 16, 224),
+  "vit_large_patch16_224.mae": Entry(_DEIT, _L, 16, 224),
+  "vit_huge_patch14_224.mae": Entry(_DEIT, _H, 14, 224),
+  "deit_tiny_patch16_224": Entry(_DEIT, _TI, 16, 224),
+  "deit_small_patch16_224": Entry(_DEIT, _S, 16, 224),
+  "deit_base_patch16_224": Entry(_DEIT, _B, 16, 224),
+  "vit_huge_patch14_gap_224.in1k_ijepa": Entry(_IJEPA, _H, 14, 224),
+  "vit_huge_patch14_gap_224.in22k_ijepa": Entry(_IJEPA, _H, 14, 224),
+  "vit_giant_patch16_gap_224.in22k_ijepa": Entry(_IJEPA, SIZES["g"], 16, 224),
+  "vit_small_patch14_dinov2": Entry(_DINOV2, _S, 14, 518),
+  "vit_base_patch14_dinov2": Entry(_DINOV2, _B, 14, 518),
+  "vit_large_patch14_dinov2": Entry(_DINOV2, _L, 14, 518),
+  "vit_giant_patch14_dinov2": Entry(_gated(_DINOV2), _G_DINO, 14, 518),
+  "vit_small_patch14_reg4_dinov2": Entry(_DINOV2_REG, _S, 14, 518),
+  "vit_base_patch14_reg4_dinov2": Entry(_DINOV2_REG, _B, 14, 518),
+  "vit_large_patch14_reg4_dinov2": Entry(_DINOV2_REG, _L, 14, 518),
+  "vit_giant_patch14_reg4_dinov2": Entry(_gated(_DINOV2_REG), _G_DINO, 14, 518),
+  "vit_small_patch16_dinov3": Entry(_DINOV3, _S, 16, 256),
+  "vit_small_plus_patch16_dinov3": Entry(_DINOV3_GATED, _S, 16, 256),
+  "vit_base_patch16_dinov3": Entry(_DINOV3, _B, 16, 256),
+  "vit_large_patch16_dinov3": Entry(_DINOV3, _L, 16, 256),
+  "vit_huge_plus_patch16_dinov3": Entry(_DINOV3_GATED, _H._replace(heads=20), 16, 256),
+  "vit_7b_patch16_dinov3": Entry(_DINOV3_GATED, Size(4096, 40, 32, 8192), 16, 256),
+  "vit_base_patch16_siglip_224": Entry(_SIGLIP, _B, 16, 224),
+  "vit_base_patch16_siglip_256": Entry(_SIGLIP, _B, 16, 256),
+  "vit_base_patch16_siglip_384": Entry(_SIGLIP, _B, 16, 384),
+  "vit_base_patch16_siglip_512": Entry(_SIGLIP, _B, 16, 512),
+  "vit_large_patch16_siglip_256": Entry(_SIGLIP, _L, 16, 256),
+  "vit_large_patch16_siglip_384": Entry(_SIGLIP, _L, 16, 384),
+  "vit_so400m_patch14_siglip_224": Entry(_SIGLIP, _SO400M, 14, 224),
+  "vit_so400m_patch14_siglip_384": Entry(_SIGLIP, _SO400M, 14, 384),
+  "vit_base_patch32_clip_224": Entry(_CLIP, _B, 32, 224),
+  "vit_base_patch32_clip_quickgelu_224": Entry(_CLIP_QUICK, _B, 32, 224),
+  "vit_base_patch16_clip_224": Entry(_CLIP, _B, 16, 224),
+  "vit_base_patch16_clip_quickgelu_224": Entry(_CLIP_QUICK, _B, 16, 224),
+  "vit_large_patch14_clip_224": Entry(_CLIP_L, _L, 14, 224),
+  "vit_large_patch14_clip_336": Entry(_CLIP_L, _L, 14, 336),
+  "vit_large_patch14_clip_quickgelu_224": Entry(_CLIP_L_QUICK, _L, 14, 224),
+  "vit_huge_patch14_clip_224": Entry(_CLIP_L, _H, 14, 224),
+  "beit_base_patch16_224": Entry(_BEIT, _B, 16, 224),
+  "beit_base_patch16_384": Entry(_BEIT, _B, 16, 384),
+  "beit_large_patch16_224": Entry(_BEIT, _L, 16, 224),
+  "beit_large_patch16_384": Entry(_BEIT, _L, 16, 384),
+  "beitv2_base_patch16_224": Entry(_BEITV2, _B, 16, 224),
+  "beitv2_large_patch16_224": Entry(_BEITV2, _L, 16, 224),
+}
+# Heads, decoders and tables that are computed, in files of timm's and of the authors.
+_UNUSED = (r"head\..*", r"head_dist\..*", r"fc_norm\..*", r"mask_token", r"decoder.*")
+_BUFFERS = (r".*relative_position_index", r".*k_bias", r".*rope\..*", r".*periods")
+
+
+def timm_vit(name: str, *, image_size: int | None = None) -> Model:
+  """A vision transformer by timm's name.
+
+  Args:
+    name: a key of `TIMM_VITS`; another tag may follow behind a dot.
+    image_size: side of the images to encode; the model's own if absent. Learned positions are
+      interpolated.
+
+  Returns:
+    The model, without weights.
+
+  Raises:
+    ValueError: if there is none of this name; the nearest are named.
+  """
+  entry = TIMM_VITS.get(name) or TIMM_VITS.get(name.partition(".")[0])
+  if entry is None:
+    near = difflib.get_close_matches(name, TIMM_VITS, 3, 0.4) or list(TIMM_VITS)[:3]
+    raise ValueError(f"{name!r} is not a vision transformer of timm's known here; try {near}")
+  options = dict(entry.style.options)
+  if options["positions"] == "learned":
+    options["image_size"] = divided(entry.image, entry.patch)
+  encoder = ViT(entry.patch, *entry.size, **options)
+  size = image_size or entry.image
+  return Model(
+    encoder,
+    vit_rules(encoder, entry.style.names),
+    Preprocessing(size, **entry.style.preprocessing, corner=divided(size, entry.patch)),
+    unused=_UNUSED + _BUFFERS,
+  )
+
+
+def divided(size: int, patch: int) -> int:
+  """The largest multiple of a patch in an image: what a strided convolution sees."""
+  return size // patch * patch

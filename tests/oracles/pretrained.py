@@ -1,0 +1,153 @@
+"""Writes tests/oracles/pretrained.npz: what timm, Hugging Face and OpenCLIP make of drawn weights.
+
+Run from the repository's root in an environment with torch, timm, transformers, open_clip and
+safetensors, which the tests do not need:
+
+  python tests/oracles/pretrained.py
+
+The weights are not stored: `weights` of encoders.py draws them from a tensor's name, as the file on
+the hub has it, and its shape, here and in the tests.
+"""
+
+import functools
+import importlib.metadata
+import json
+import pathlib
+import runpy
+import tempfile
+
+import numpy as np
+import open_clip
+import timm
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from timm.models.beit import Beit
+from timm.models.eva import Eva
+from timm.models.vision_transformer import SwiGLUPacked, VisionTransformer
+
+ROOT = pathlib.Path(__file__).parent
+weights = runpy.run_path(str(ROOT / "encoders.py"))["weights"]
+SIDE = 32
+
+
+def images(side=SIDE):
+  return torch.from_numpy(weights("image", (2, side, side, 3))).permute(0, 3, 1, 2)
+
+
+def drawn(state):
+  return {
+    k: torch.from_numpy(weights(k, tuple(v.shape))) if v.is_floating_point() else v
+    for k, v in state.items()
+  }
+
+
+def shapes(state):
+  return json.dumps({k: tuple(v.shape) for k, v in state.items() if v.is_floating_point()})
+
+
+def of_timm(out):
+  small = {"img_size": SIDE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4}
+  epsilon = functools.partial(timm.layers.LayerNorm, eps=1e-5)
+  rotary = {
+    "qkv_bias": False, "init_values": 1.0, "rope_type": "dinov3", "rope_temperature": 100,
+    "rope_rotate_half": True, "use_rot_pos_emb": True, "use_abs_pos_emb": False,
+    "num_reg_tokens": 4, "use_fc_norm": False, "norm_layer": epsilon, "dynamic_img_size": True,
+  }  # fmt: skip
+  gate = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
+  clip = {"pre_norm": True, "norm_layer": epsilon}
+  cases = {
+    "vit": (VisionTransformer, {}),
+    "ijepa": (VisionTransformer, {"class_token": False, "global_pool": "avg", "fc_norm": False}),
+    "dinov2": (VisionTransformer, {"init_values": 1.0}),
+    "dinov2_reg": (
+      VisionTransformer,
+      {"init_values": 1.0, "reg_tokens": 4, "no_embed_class": True},
+    ),
+    "dinov2_giant": (VisionTransformer, {"init_values": 1.0, **gate}),
+    "siglip": (VisionTransformer, {"class_token": False, "global_pool": "map"}),
+    "clip": (VisionTransformer, clip),
+    "clip_quick": (VisionTransformer, clip | {"act_layer": timm.layers.QuickGELU}),
+    "dinov3": (Eva, rotary),
+    "dinov3_gated": (Eva, rotary | {"swiglu_mlp": True, "swiglu_align_to": 8}),
+    "beit": (Beit, {"init_values": 0.1, "use_abs_pos_emb": False, "use_rel_pos_bias": True}),
+  }
+  for name, (kind, options) in cases.items():
+    model = kind(**small, **options, num_classes=0).eval()
+    state = model.state_dict()
+    out[f"timm/{name}/shapes"] = shapes(state)
+    model.load_state_dict(drawn(state))
+    with torch.no_grad():
+      answers(out, f"timm/{name}", model, images())
+      if name == "dinov3":
+        answers(out, f"timm/{name}_wide", model, torch.cat([images(), images()], 3))
+
+
+def answers(out, case, model, image):
+  final, layers = model.forward_intermediates(image, output_fmt="NLC", return_prefix_tokens=True)
+  if isinstance(layers[0], tuple):
+    layers = [torch.cat([prefix, patches], 1) for patches, prefix in layers]
+  out[f"{case}/layers"] = torch.stack(layers)
+  out[f"{case}/pooled"] = model(image)
+
+
+def of_hugging_face(out):
+  t = transformers
+  small = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": SIDE,
+    "patch_size": 8, "intermediate_size": 64,
+  }  # fmt: skip
+  ratio = {k: v for k, v in small.items() if k != "intermediate_size"}
+  gate = {"use_gated_mlp": True, "num_register_tokens": 4, "hidden_act": "silu"}
+  beit = {"use_relative_position_bias": True, "layer_scale_init_value": 0.1}
+  cases = {
+    "vit": (t.ViTModel, t.ViTConfig(**small)),
+    "vit_mae": (t.ViTMAEModel, t.ViTMAEConfig(**small, mask_ratio=0.0)),
+    "ijepa": (t.IJepaModel, t.IJepaConfig(**small)),
+    "beit": (t.BeitModel, t.BeitConfig(**small, **beit)),
+    "dinov2": (t.Dinov2Model, t.Dinov2Config(**ratio)),
+    "dinov2_giant": (t.Dinov2Model, t.Dinov2Config(**ratio, use_swiglu_ffn=True)),
+    "dinov2_reg": (t.Dinov2WithRegistersModel, t.Dinov2WithRegistersConfig(**ratio)),
+    "dinov3": (t.DINOv3ViTModel, t.DINOv3ViTConfig(**small, num_register_tokens=4)),
+    "dinov3_gated": (t.DINOv3ViTModel, t.DINOv3ViTConfig(**small, **gate)),
+    "clip": (t.CLIPVisionModelWithProjection, t.CLIPVisionConfig(**small, projection_dim=16)),
+    "siglip": (t.SiglipVisionModel, t.SiglipVisionConfig(**small)),
+  }
+  for name, (kind, config) in cases.items():
+    with tempfile.TemporaryDirectory() as folder:
+      # Tensors have other names on the hub than in memory, and the file's are those that are read.
+      kind(config).save_pretrained(folder)
+      file = f"{folder}/model.safetensors"
+      state = load_file(file)
+      save_file(drawn(state), file, {"format": "pt"})
+      model = kind.from_pretrained(folder, attn_implementation="eager").eval()
+      written = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    out[f"hf/{name}/config"], out[f"hf/{name}/shapes"] = json.dumps(written), shapes(state)
+    with torch.no_grad():
+      # ViTMAE orders patches by this noise, even if it hides none.
+      noise = {"noise": torch.arange(16.0).expand(2, 16)} if name == "vit_mae" else {}
+      answer = model(images(), output_hidden_states=True, **noise)
+    layers = answer.hidden_states[1:] if answer.hidden_states else []
+    if layers:
+      out[f"hf/{name}/layers"] = torch.stack(layers)
+    if name in ("vit", "vit_mae"):
+      pooled = answer.last_hidden_state[:, 0]
+    elif name == "ijepa":
+      pooled = answer.last_hidden_state.mean(1)
+    else:
+      pooled = answer.image_embeds if name == "clip" else answer.pooler_output
+    out[f"hf/{name}/pooled"] = pooled
+
+
+def main() -> None:
+  out = {}
+  of_timm(out)
+  of_hugging_face(out)
+  packages = ("torch", "timm", "transformers", "open_clip_torch")
+  out["versions"] = json.dumps({p: importlib.metadata.version(p) for p in packages})
+  arrays = {k: v if isinstance(v, str) else v.numpy() for k, v in out.items()}
+  np.savez_compressed(ROOT / "pretrained.npz", **arrays)
+
+
+if __name__ == "__main__":
+  main()
