@@ -2,6 +2,7 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.crossvit import CrossViT, crossvit
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -26,6 +27,7 @@ __all__ = [
   "SIZES",
   "Autoencoder",
   "ConvNet",
+  "CrossViT",
   "Decoded",
   "DenseDecoder",
   "Features",
@@ -44,6 +46,7 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "crossvit",
   "interpolate",
   "patchify",
   "resnet",
