@@ -17,6 +17,7 @@ from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.tnt import TNT, tnt
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -25,6 +26,7 @@ __all__ = [
   "GRU",
   "MLP",
   "SIZES",
+  "TNT",
   "Autoencoder",
   "ConvNet",
   "CrossViT",
@@ -52,6 +54,7 @@ __all__ = [
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "tnt",
   "unpatchify",
   "unstack_blocks",
   "vit",

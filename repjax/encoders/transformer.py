@@ -15,25 +15,28 @@ from repjax.arrays import at_least_float32, platform, split_batch
 Implementation = Literal["auto", "xla", "cudnn"]
 
 
-def dense(features: int, dtype: DTypeLike, name: str) -> Callable[[jax.Array], jax.Array]:
+def dense(
+  features: int, dtype: DTypeLike, name: str, *, bias: bool = True
+) -> Callable[[jax.Array], jax.Array]:
   """A dense layer over the last axis, as one matrix product over all the others.
 
   Args:
     features: width of the result.
     dtype: of the computation.
     name: of the layer among its module's parameters.
+    bias: whether it has one.
 
   Returns:
     ``[..., dim] -> [..., features]``; to be called inside a compact module.
   """
   init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+  layer = nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
   # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
-def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
-  """Layer norm with the epsilon that vision transformers share, 1e-6.
+def norm(dtype: DTypeLike, name: str, *, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer norm with the epsilon that most vision transformers share, 1e-6.
 
   Its backward pass starts from the input again. Otherwise XLA keeps float32 arrays of the input's
   size for it and reads them back, which costs a GPU more than the work (benchmarks/NOTES.md).
@@ -41,11 +44,12 @@ def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
   Args:
     dtype: of the computation.
     name: of the layer among its module's parameters.
+    epsilon: added to the variance; 1e-5 where a paper's code leaves PyTorch's default.
 
   Returns:
     The layer.
   """
-  return nn.remat(nn.LayerNorm)(1e-6, dtype=dtype, name=name)
+  return nn.remat(nn.LayerNorm)(epsilon, dtype=dtype, name=name)
 
 
 @jax.checkpoint
@@ -73,11 +77,13 @@ class Attention(nn.Module):
     dtype: of the computation.
     implementation: ``xla`` (`attend`), ``cudnn``, or ``auto``: cuDNN where it can be, for
       attention of a sequence to itself.
+    qkv_bias: whether queries, keys and values have one.
   """
 
   heads: int
   dtype: DTypeLike = jnp.float32
   implementation: Implementation = "auto"
+  qkv_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, queries: jax.Array | None = None) -> jax.Array:
@@ -106,9 +112,9 @@ class Attention(nn.Module):
       x, queries = _even(x), None if queries is None else _even(queries)
       lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
     split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
-    query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
-    key = split(dense(dim, self.dtype, "key")(x))
-    value = split(dense(dim, self.dtype, "value")(x))
+    project = lambda y, name: split(dense(dim, self.dtype, name, bias=self.qkv_bias)(y))
+    query = project(x if queries is None else queries, "query")
+    key, value = project(x, "key"), project(x, "value")
     if implementation == "cudnn":
       y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **lengths)
     else:
@@ -188,20 +194,25 @@ class Block(nn.Module):
     mlp_dim: width of the feed-forward layer.
     dtype: of the computation.
     attention: implementation of the attention.
+    qkv_bias: whether queries, keys and values have one.
+    epsilon: of the norms.
   """
 
   heads: int
   mlp_dim: int
   dtype: DTypeLike = jnp.float32
   attention: Implementation = "auto"
+  qkv_bias: bool = True
+  epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, tokens, dim]`` to the same shape."""
     x = split_batch(x)
-    attention = Attention(self.heads, self.dtype, self.attention, name="attention")
-    x = x + attention(norm(self.dtype, "norm_1")(x))
-    return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm(self.dtype, "norm_2")(x))
+    norm_1, norm_2 = (norm(self.dtype, f"norm_{i}", epsilon=self.epsilon) for i in (1, 2))
+    attention = Attention(self.heads, self.dtype, self.attention, self.qkv_bias, name="attention")
+    x = x + attention(norm_1(x))
+    return x + FeedForward(self.mlp_dim, self.dtype, name="mlp")(norm_2(x))
 
 
 class AttentionPool(nn.Module):
