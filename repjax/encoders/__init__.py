@@ -2,6 +2,7 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.crossvit import CrossViT, crossvit
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -16,6 +17,7 @@ from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.tnt import TNT, tnt
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -24,8 +26,10 @@ __all__ = [
   "GRU",
   "MLP",
   "SIZES",
+  "TNT",
   "Autoencoder",
   "ConvNet",
+  "CrossViT",
   "Decoded",
   "DenseDecoder",
   "Features",
@@ -44,11 +48,13 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "crossvit",
   "interpolate",
   "patchify",
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "tnt",
   "unpatchify",
   "unstack_blocks",
   "vit",

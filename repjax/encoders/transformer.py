@@ -26,19 +26,19 @@ def dense(
     features: width of the result.
     dtype: of the computation.
     name: of the layer among its module's parameters.
-    bias: whether to add one.
+    bias: whether it has one.
 
   Returns:
     ``[..., dim] -> [..., features]``; to be called inside a compact module.
   """
   init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, bias, dtype=dtype, kernel_init=init, name=name)
+  layer = nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
   # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
-def norm(dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-  """Layer norm, with the epsilon that most vision transformers share.
+def norm(dtype: DTypeLike, name: str, *, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer norm with the epsilon that most vision transformers share, 1e-6.
 
   Its backward pass starts from the input again. Otherwise XLA keeps float32 arrays of the input's
   size for it and reads them back, which costs a GPU more than the work (benchmarks/NOTES.md).
@@ -46,7 +46,7 @@ def norm(dtype: DTypeLike, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
   Args:
     dtype: of the computation.
     name: of the layer among its module's parameters.
-    epsilon: added to the variance.
+    epsilon: added to the variance; 1e-5 where a paper's code leaves PyTorch's default.
 
   Returns:
     The layer.
@@ -148,6 +148,7 @@ class Attention(nn.Module):
     dtype: of the computation.
     implementation: ``xla`` (`attend`), ``cudnn``, or ``auto``: cuDNN where it can be, for
       attention of a sequence to itself.
+    qkv_bias: whether queries, keys and values have one.
     grid: rows and columns of the last tokens, whose scores get a learned bias for each offset
       (`relative_offsets`); none if absent.
   """
@@ -155,6 +156,7 @@ class Attention(nn.Module):
   heads: int
   dtype: DTypeLike = jnp.float32
   implementation: Implementation = "auto"
+  qkv_bias: bool = True
   grid: Grid | None = None
 
   @nn.compact
@@ -203,9 +205,9 @@ class Attention(nn.Module):
         bias = jnp.pad(bias, ((0, 0), (0, 0), (0, count % 2), (0, tokens % 2)))
       lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
     split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
-    query = split(dense(dim, self.dtype, "query")(x if queries is None else queries))
-    key = split(dense(dim, self.dtype, "key")(x))
-    value = split(dense(dim, self.dtype, "value")(x))
+    project = lambda y, name: split(dense(dim, self.dtype, name, bias=self.qkv_bias)(y))
+    query = project(x if queries is None else queries, "query")
+    key, value = project(x, "key"), project(x, "value")
     if rotation is not None:
       query, key = rotate(query, rotation), rotate(key, rotation)
     if implementation == "cudnn":
@@ -308,9 +310,10 @@ class Block(nn.Module):
     mlp_dim: width of the feed-forward layer.
     dtype: of the computation.
     attention: implementation of the attention.
+    qkv_bias: whether queries, keys and values have one.
+    epsilon: of the norms.
     activation: of the feed-forward layer.
     gated: whether the feed-forward layer is.
-    epsilon: of the norms.
     layer_scale: what learned scales of both residual branches start from; none if absent.
     grid: see `Attention`.
 
@@ -323,9 +326,10 @@ class Block(nn.Module):
   mlp_dim: int
   dtype: DTypeLike = jnp.float32
   attention: Implementation = "auto"
+  qkv_bias: bool = True
+  epsilon: float = 1e-6
   activation: Activation = gelu
   gated: bool = False
-  epsilon: float = 1e-6
   layer_scale: float | None = None
   grid: Grid | None = None
 
@@ -348,11 +352,12 @@ class Block(nn.Module):
       What the next block sees.
     """
     x = split_batch(x)
-    attention = Attention(self.heads, self.dtype, self.attention, self.grid, name="attention")
+    norm_1, norm_2 = (norm(self.dtype, f"norm_{i}", epsilon=self.epsilon) for i in (1, 2))
+    options = {"qkv_bias": self.qkv_bias, "grid": self.grid, "name": "attention"}
+    attention = Attention(self.heads, self.dtype, self.attention, **options)
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, name="mlp")
-    y = attention(norm(self.dtype, "norm_1", self.epsilon)(x), bias=bias, rotation=rotation)
-    x = x + self._scaled(y, "scale_1")
-    return x + self._scaled(mlp(norm(self.dtype, "norm_2", self.epsilon)(x)), "scale_2")
+    x = x + self._scaled(attention(norm_1(x), bias=bias, rotation=rotation), "scale_1")
+    return x + self._scaled(mlp(norm_2(x)), "scale_2")
 
   def _scaled(self, x: jax.Array, name: str) -> jax.Array:
     if self.layer_scale is None:
@@ -392,4 +397,4 @@ class AttentionPool(nn.Module):
     queries = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, dim))
     x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries)
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, name="mlp")
-    return (x + mlp(norm(self.dtype, "norm", self.epsilon)(x)))[:, 0]
+    return (x + mlp(norm(self.dtype, "norm", epsilon=self.epsilon)(x)))[:, 0]

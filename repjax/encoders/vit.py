@@ -207,21 +207,12 @@ class ViT(nn.Module):
       x = jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape)), x], 1)
     first = class_token + self.registers
     if self.embedding_norm:
-      x = norm(self.dtype, "embedding_norm", self.epsilon)(x)
+      x = norm(self.dtype, "embedding_norm", epsilon=self.epsilon)(x)
 
     make = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
-    make = functools.partial(
-      make,
-      self.heads,
-      mlp_dim,
-      self.dtype,
-      self.attention,
-      self.activation,
-      self.gated,
-      self.epsilon,
-      self.layer_scale,
-      **options,
-    )
+    options |= {"epsilon": self.epsilon, "activation": self.activation, "gated": self.gated}
+    options |= {"layer_scale": self.layer_scale}
+    make = functools.partial(make, self.heads, mlp_dim, self.dtype, self.attention, **options)
     if self.scan:
 
       def body(block, x, _):
@@ -240,7 +231,7 @@ class ViT(nn.Module):
         x = make(name=f"block_{i}")(x, **seen)
         layers.append(x)
 
-    final = norm(self.dtype, "norm", self.epsilon)
+    final = norm(self.dtype, "norm", epsilon=self.epsilon)
     x = x if self.norm_after_pool else final(x)
     tokens = x[:, first:]
     if self.pool == "cls":

@@ -17,7 +17,6 @@ import runpy
 import tempfile
 
 import numpy as np
-import open_clip
 import timm
 import torch
 import transformers
