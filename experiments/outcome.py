@@ -3,12 +3,14 @@
 import functools
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from experiments.records import spelt, write_record
@@ -85,17 +87,45 @@ def embed(
   Returns:
     Its features and labels.
   """
-  shards = batch_shards(ready.mesh)
+  options = {"name": name, "quiet": quiet}
+  return encode_split(ready.learner.encode, state, split, size, ready.mesh, **options)
+
+
+def encode_split(
+  encode: Callable[..., Any],
+  state: Any,
+  split: data.Source,
+  size: int,
+  mesh: Mesh,
+  *,
+  name: str,
+  quiet: bool = False,
+) -> evaluate.Embedded:
+  """`embed` for any encoder.
+
+  Args:
+    encode: ``(state, [batch, h, w, c] uint8) -> Features``.
+    state: on the mesh.
+    split: what to encode.
+    size: examples encoded at a time.
+    mesh: the devices.
+    name: for the bar.
+    quiet: whether to leave the bar out.
+
+  Returns:
+    Its features and labels, on every process.
+  """
+  shards = batch_shards(mesh)
   size = -(-size // shards) * shards
-  rows = local_rows(ready.mesh, size)
+  rows = local_rows(mesh, size)
   quiet = quiet or len(split) < 2000 or not hosts.is_lead()
   bar = functools.partial(tqdm, total=-(-len(split) // size), desc=f"encode {name}", disable=quiet)
   return evaluate.embed(
-    ready.learner.encode,
+    encode,
     state,
     data.once(split, size, rows=rows),
     batch_size=size,
-    mesh=ready.mesh,
+    mesh=mesh,
     rows=rows,
     progress=bar,
   )

@@ -156,19 +156,26 @@ class Prepared(NamedTuple):
   protocols: tuple[Callable[..., dict[str, float]], ...]
 
 
-def load(settings: Settings) -> data.Dataset:
+def load(settings: Settings, *, any_size: bool = False) -> data.Dataset:
   """The data that the flags name.
+
+  Args:
+    settings: the flags.
+    any_size: leave images as they are, whatever --image_size says.
+
+  Returns:
+    Train and test split.
 
   Raises:
     ValueError: if they name none, or it cannot be read.
   """
   # Flags are read where they matter, so that one without effect is found out.
-  options = {"image_size": settings.image_size, "seed": settings.seed}
+  options = {"image_size": None if any_size else settings.image_size, "seed": settings.seed}
   if settings.data != "digits":
     options["test_fraction"] = settings.test_fraction
   if settings.data.startswith("folder:"):
     options["skip_unreadable"] = settings.skip_unreadable
-    options["progress"] = _bars(settings)
+    options |= {"progress": _bars(settings), "any_size": any_size}
   return data.load(settings.data, **options)
 
 
@@ -251,7 +258,7 @@ def prepare(
     schedule=launch.make_schedule(settings, built.steps, best="val/knn_20"),
     rate=built.rate,
     mesh=mesh,
-    protocols=_protocols(settings, dataset),
+    protocols=protocols(settings, dataset),
   )
 
 
@@ -389,7 +396,21 @@ def _bars(settings: Settings) -> bool | None:
   return None if settings.progress else False
 
 
-def _protocols(settings, dataset):
+def protocols(
+  settings: Settings, dataset: data.Dataset
+) -> tuple[Callable[..., dict[str, float]], ...]:
+  """What ``--protocols`` names.
+
+  Args:
+    settings: the flags.
+    dataset: what is evaluated on.
+
+  Returns:
+    The protocols, in the order of the flag.
+
+  Raises:
+    ValueError: if one is unknown or the data has too few labels for it.
+  """
   known = {"few_shot": evaluate.few_shot, "knn": evaluate.knn, "linear": evaluate.linear_probe}
   if not settings.protocols or set(settings.protocols) - known.keys():
     raise ValueError(

@@ -4,6 +4,7 @@ from repjax.data.order import indices
 from repjax.data.source import (
   Arrays,
   Dataset,
+  Fitted,
   Source,
   Subset,
   channel_statistics,
@@ -18,6 +19,7 @@ from repjax.data.stream import batches, once
 __all__ = [
   "Arrays",
   "Dataset",
+  "Fitted",
   "Source",
   "Subset",
   "batches",

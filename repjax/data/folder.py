@@ -21,7 +21,7 @@ class Folder:
     files: ``[n]`` paths.
     label: ``[n]`` int32.
     image_shape: ``(height, width, channels)`` that every image has once decoded; 1 channel is
-      grey, 3 are RGB, transparency is dropped.
+      grey, 3 are RGB, transparency is dropped. Height and width of 0 are any.
     image_size: side to resize the centre square to; files are taken as they are if absent.
   """
 
@@ -42,7 +42,7 @@ class Folder:
 
   def __getitem__(self, i: int) -> dict[str, np.ndarray]:
     image = decode(self.files[i], self.image_shape[2], self.image_size)
-    if image.shape != self.image_shape:
+    if image.shape != self.image_shape and self.image_shape[0]:
       raise ValueError(
         f"{self.files[i]} is {image.shape} but was to be {self.image_shape}; it changed since it "
         "was first read, start again"
@@ -58,6 +58,7 @@ def load_folder(
   test_fraction: float = 0.2,
   skip_unreadable: bool = False,
   progress: bool | None = None,
+  any_size: bool = False,
 ) -> Dataset:
   """Finds ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` to be split by the seed.
 
@@ -75,6 +76,7 @@ def load_folder(
     skip_unreadable: leave out files that do not decode, with a warning and their names in the
       result. Every file is then decoded once in advance.
     progress: whether to show a bar while headers are read; for more than 2,000 files if absent.
+    any_size: leave images as they are, whatever their sizes, in RGB; for `Fitted`.
 
   Returns:
     The data set, read from disk on demand.
@@ -124,7 +126,10 @@ def load_folder(
       "--skip_unreadable: left out %d of %d files under %s, the first is %s",
       *(len(skipped), len(files), path, skipped[0]),
     )
-  image_shape = _one_shape([x for x in shapes if not isinstance(x[1], str)], image_size, path)
+  if any_size:
+    image_shape = (0, 0, 3)
+  else:
+    image_shape = _one_shape([x for x in shapes if not isinstance(x[1], str)], image_size, path)
 
   def source(split):
     kept = [

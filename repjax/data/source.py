@@ -121,6 +121,35 @@ class Subset:
     return self.source[self.indices[i]]
 
 
+class Fitted:
+  """A source whose images go through a function when they are read, such as a resize.
+
+  Args:
+    source: where they are; of any sizes.
+    function: uint8 ``[height, width, channels] -> image_shape``.
+    image_shape: ``(height, width, channels)`` of its results.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    function: Callable[[np.ndarray], np.ndarray],
+    image_shape: tuple[int, int, int],
+  ):
+    self.source = source
+    self.function = function
+    self.image_shape = image_shape
+    if getattr(source, "label", None) is not None:
+      self.label = source.label
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+    row = self.source[i]
+    return {"image": self.function(row["image"]), "label": row["label"]}
+
+
 def take(source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
   """Reads some examples as one batch.
 

@@ -17,6 +17,7 @@ def load(
   test_fraction: float = 0.2,
   skip_unreadable: bool = False,
   progress: bool | None = None,
+  any_size: bool = False,
 ) -> Dataset:
   """Opens a data set by name.
 
@@ -28,6 +29,7 @@ def load(
     skip_unreadable: leave out files that do not decode (``folder:`` only).
     progress: whether to show a bar while headers are read (``folder:`` only); for more than 2,000
       files if absent.
+    any_size: leave the images of a ``folder:`` as they are, in RGB; the other kinds have one size.
 
   Returns:
     The data set; only ``folder:`` and ``tfds:`` are read lazily.
@@ -49,4 +51,6 @@ def load(
   options = {"image_size": image_size, "seed": seed, "test_fraction": test_fraction}
   if kind == "npz":
     return load_npz(where, **options)
-  return load_folder(where, **options, skip_unreadable=skip_unreadable, progress=progress)
+  return load_folder(
+    where, **options, skip_unreadable=skip_unreadable, progress=progress, any_size=any_size
+  )

@@ -2,6 +2,7 @@
 
 from repjax.pretrained.catalog import TIMM_VITS, Model, timm_vit
 from repjax.pretrained.hugging import from_config, read_config
+from repjax.pretrained.load import Pretrained, load_encoder
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
 from repjax.pretrained.vit import Names, PoolNames, vit_rules
 
@@ -11,8 +12,10 @@ __all__ = [
   "Names",
   "PoolNames",
   "Preprocessing",
+  "Pretrained",
   "cut",
   "from_config",
+  "load_encoder",
   "read_config",
   "standardize",
   "timm_vit",

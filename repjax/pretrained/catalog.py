@@ -174,13 +174,15 @@ _UNUSED = (r"head\..*", r"head_dist\..*", r"fc_norm\..*", r"mask_token", r"decod
 _BUFFERS = (r".*relative_position_index", r".*k_bias", r".*rope\..*", r".*periods")
 
 
-def timm_vit(name: str, *, image_size: int | None = None) -> Model:
+# What stands before the names in checkpoints of pretraining.
+_PREFIXES = ("module.", "backbone.", "module.backbone.", "encoder.", "visual.trunk.")
+
+
+def timm_vit(name: str) -> Model:
   """A vision transformer by timm's name.
 
   Args:
     name: a key of `TIMM_VITS`; another tag may follow behind a dot.
-    image_size: side of the images to encode; the model's own if absent. Learned positions are
-      interpolated.
 
   Returns:
     The model, without weights.
@@ -196,11 +198,13 @@ def timm_vit(name: str, *, image_size: int | None = None) -> Model:
   if options["positions"] == "learned":
     options["image_size"] = divided(entry.image, entry.patch)
   encoder = ViT(entry.patch, *entry.size, **options)
-  size = image_size or entry.image
   return Model(
     encoder,
     vit_rules(encoder, entry.style.names),
-    Preprocessing(size, **entry.style.preprocessing, corner=divided(size, entry.patch)),
+    Preprocessing(
+      entry.image, **entry.style.preprocessing, corner=divided(entry.image, entry.patch)
+    ),
+    prefixes=_PREFIXES,
     unused=_UNUSED + _BUFFERS,
   )
 

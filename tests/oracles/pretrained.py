@@ -83,7 +83,7 @@ def of_timm(out):
 
 
 def answers(out, case, model, image):
-  final, layers = model.forward_intermediates(image, output_fmt="NLC", return_prefix_tokens=True)
+  _, layers = model.forward_intermediates(image, output_fmt="NLC", return_prefix_tokens=True)
   if isinstance(layers[0], tuple):
     layers = [torch.cat([prefix, patches], 1) for patches, prefix in layers]
   out[f"{case}/layers"] = torch.stack(layers)
