@@ -56,7 +56,7 @@ def main(settings: Settings) -> None:
   image = jax.ShapeDtypeStruct((1, *frozen.dataset.train.image_shape), jnp.uint8)
   seen = jax.eval_shape(lambda v, x: pick(encode(v, x)), frozen.variables, image)
   shapes = {name: x.shape[1:] for name, x in seen.items()}
-  encode = _flat(encode, pick)
+  encode = _flat(encode, pick, list(shapes))
   parts = out.with_name(out.name + ".parts")
   _same_run(parts, settings, frozen)
   size, step = settings.eval_batch_size, settings.part
@@ -119,13 +119,14 @@ def _pick(places, features: Features) -> dict[str, jax.Array]:
   return found
 
 
-def _flat(encode, pick):
+def _flat(encode, pick, names):
   """What `evaluate.embed` takes: all that was chosen, side by side as one vector."""
 
   def encoded(variables, image):
     features = encode(variables, image)
-    chosen = [x.reshape(len(x), -1).astype(jnp.float32) for x in pick(features).values()]
-    return features._replace(pooled=jnp.concatenate(chosen, 1))
+    chosen = pick(features)
+    flat = [chosen[name].reshape(len(image), -1).astype(jnp.float32) for name in names]
+    return features._replace(pooled=jnp.concatenate(flat, 1))
 
   return encoded
 

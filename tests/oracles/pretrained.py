@@ -1,9 +1,9 @@
 """Writes tests/oracles/pretrained.npz: what timm, Hugging Face and OpenCLIP make of drawn weights.
 
-Run from the repository's root in an environment with torch, timm, transformers, open_clip and
-safetensors, which the tests do not need:
+Run from the repository's root in an environment with torch, timm, transformers and safetensors,
+which the tests do not need, with the keys of `repjax.pretrained.TIMM_VITS`:
 
-  python tests/oracles/pretrained.py
+  python tests/oracles/pretrained.py NAME ...
 
 The weights are not stored: `weights` of encoders.py draws them from a tensor's name, as the file on
 the hub has it, and its shape, here and in the tests.
@@ -14,16 +14,19 @@ import importlib.metadata
 import json
 import pathlib
 import runpy
+import sys
 import tempfile
 
 import numpy as np
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import SwiGLUPacked, VisionTransformer
+from torchvision import transforms
 
 ROOT = pathlib.Path(__file__).parent
 weights = runpy.run_path(str(ROOT / "encoders.py"))["weights"]
@@ -138,11 +141,43 @@ def of_hugging_face(out):
     out[f"hf/{name}/pooled"] = pooled
 
 
+def of_torchvision(out):
+  """Resize and crop of images of odd shapes."""
+  modes = transforms.InterpolationMode
+  # Name: size after the resize, crop, filter.
+  cases = {
+    "bicubic": ((28,), 24, modes.BICUBIC),
+    "bilinear": ((24,), 24, modes.BILINEAR),
+    "squash": ((24, 24), 24, modes.LANCZOS),
+    "enlarge": ((71,), 63, modes.BICUBIC),
+  }
+  for name, (size, crop, mode) in cases.items():
+    resize = transforms.Resize(size if size[1:] else size[0], mode)
+    cut = transforms.Compose([resize, transforms.CenterCrop(crop)])
+    for shape in ((37, 50), (61, 30)):
+      image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+      answer = np.asarray(cut(Image.fromarray(image)))
+      out[f"cut/{name}/{shape[0]}x{shape[1]}"] = torch.from_numpy(answer.copy())
+
+
+def counts(out):
+  """Parameters of timm's models without a classifier."""
+  found = {}
+  for name in sys.argv[1:]:
+    with torch.device("meta"):
+      model = timm.create_model(name, num_classes=0)
+    # Of the head that comes behind the pooled features, nothing is left.
+    found[name] = sum(p.numel() for p in model.parameters())
+  out["counts"] = json.dumps(found)
+
+
 def main() -> None:
   out = {}
+  of_torchvision(out)
+  counts(out)
   of_timm(out)
   of_hugging_face(out)
-  packages = ("torch", "timm", "transformers", "open_clip_torch")
+  packages = ("torch", "torchvision", "timm", "transformers")
   out["versions"] = json.dumps({p: importlib.metadata.version(p) for p in packages})
   arrays = {k: v if isinstance(v, str) else v.numpy() for k, v in out.items()}
   np.savez_compressed(ROOT / "pretrained.npz", **arrays)

@@ -1,0 +1,106 @@
+"""Pretrained encoders from files: preprocessing, other image sizes, and what does not fit."""
+
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from repjax.pretrained import TIMM_VITS, Preprocessing, cut, load_encoder, standardize, timm_vit
+from repjax.trees import revert, write_state
+
+FIXTURE = np.load(pathlib.Path(__file__).parents[1] / "oracles/pretrained.npz")
+TINY = "timm/vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+  """A file of weights of the smallest model that has a name."""
+  model = timm_vit("vit_tiny_patch16_224")
+  shapes = shapes_of(model)
+  draw = np.random.default_rng(0)
+  variables = jax.tree.map(lambda x: 0.05 * draw.standard_normal(x.shape, np.float32), shapes)
+  path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+  write_state(path, revert(variables, model.rules) | {"head.weight": np.zeros(2, np.float32)})
+  return path
+
+
+def shapes_of(model):
+  side = model.preprocessing.corner
+  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  return jax.eval_shape(model.encoder.init, jax.random.key(0), image)
+
+
+@pytest.mark.parametrize("name", TIMM_VITS)
+def test_every_model_has_as_many_parameters_as_timm_s(name):
+  model = timm_vit(name)
+  # Scanned, since a block is as large as the next.
+  scanned = model._replace(encoder=model.encoder.clone(scan=True))
+  filled = sum(len(rule.ours) for rule in model.rules if rule.theirs is None)
+  ours = sum(x.size for x in jax.tree.leaves(shapes_of(scanned))) - filled * model.encoder.dim
+  assert ours == json.loads(str(FIXTURE["counts"]))[name]
+
+
+@pytest.mark.parametrize("case", sorted(k for k in FIXTURE if k.startswith("cut/")))
+def test_images_are_cut_to_torchvision_s_bits(case):
+  how = {
+    "bicubic": Preprocessing(24, 24 / 28),
+    "bilinear": Preprocessing(24, filter="bilinear"),
+    "squash": Preprocessing(24, filter="lanczos", squash=True),
+    "enlarge": Preprocessing(63, 63 / 71),
+  }[case.split("/")[1]]
+  height, width = map(int, case.split("/")[2].split("x"))
+  image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+  np.testing.assert_array_equal(cut(image, how), FIXTURE[case])
+
+
+def test_pixels_have_mean_and_deviation_of_the_model():
+  how = Preprocessing(2, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+  image = np.random.default_rng(0).integers(0, 256, (2, 2, 2, 3), dtype=np.uint8)
+  wanted = (image / 255 - np.array(how.mean)) / np.array(how.std)
+  np.testing.assert_allclose(standardize(image, how), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_patch_that_does_not_divide_sees_the_upper_left_corner():
+  how = timm_vit("vit_so400m_patch14_siglip_384").preprocessing
+  image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
+  np.testing.assert_array_equal(cut(image, how._replace(crop=1.0)), image[:378, :378])
+
+
+def test_another_image_size_keeps_the_weights(tiny):
+  own, small = load_encoder(TINY, tiny), load_encoder(TINY, tiny, image_size=32)
+  jax.tree.map(np.testing.assert_array_equal, own.variables, small.variables)
+  image = small.prepare(np.full((50, 40, 3), 9, np.uint8))
+  features = jax.jit(small.encode)(small.variables, image[None])
+  assert features.tokens.shape == (1, 4, 192)
+  assert np.all(np.isfinite(features.pooled))
+
+
+@pytest.mark.parametrize(
+  "name, options, said",
+  [
+    ("vit_b16", {}, "say timm/NAME or hf/OWNER/NAME"),
+    ("timm/vit_tini_patch16_224", {}, "vit_tiny_patch16_224"),
+    ("timm/vit_small_patch16_224", {}, "gives"),
+    (TINY, {"image_size": 100}, "image_size=100 is not divisible by the patch of " + TINY),
+    ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
+  ],
+)
+def test_what_does_not_fit_is_said_in_one_line(tiny, name, options, said):
+  with pytest.raises(ValueError, match=re.escape(said)) as no:
+    load_encoder(name, tiny, **options)
+  assert "\n" not in str(no.value)
+
+
+def test_without_network_or_library_the_way_out_is_a_file(monkeypatch):
+  huggingface_hub = pytest.importorskip("huggingface_hub")
+
+  def offline(*args, **options):
+    raise OSError("no route to host")
+
+  monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+  with pytest.raises(FileNotFoundError, match=r"no route to host.*weights="):
+    load_encoder(TINY)
