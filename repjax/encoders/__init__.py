@@ -2,6 +2,7 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -25,6 +26,7 @@ __all__ = [
   "MLP",
   "SIZES",
   "Autoencoder",
+  "ConvNeXt",
   "ConvNet",
   "Decoded",
   "DenseDecoder",
@@ -32,6 +34,7 @@ __all__ = [
   "Flat",
   "Gaussian",
   "GaussianEncoder",
+  "GlobalResponseNorm",
   "PatchMLP",
   "PixelDecoder",
   "PointNet",
@@ -44,6 +47,7 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "convnext",
   "interpolate",
   "patchify",
   "resnet",
