@@ -16,6 +16,7 @@ from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
+from repjax.encoders.swin import PatchMerging, Swin, WindowAttention, swin
 from repjax.encoders.table import TableTransformer
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
@@ -36,16 +37,19 @@ __all__ = [
   "GaussianEncoder",
   "GlobalResponseNorm",
   "PatchMLP",
+  "PatchMerging",
   "PixelDecoder",
   "PointNet",
   "Prototypes",
   "Relations",
   "ResNet",
   "Reweighting",
+  "Swin",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
   "VideoTransformer",
+  "WindowAttention",
   "class_attention",
   "convnext",
   "interpolate",
@@ -53,6 +57,7 @@ __all__ = [
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "swin",
   "unpatchify",
   "unstack_blocks",
   "vit",

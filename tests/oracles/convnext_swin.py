@@ -43,6 +43,12 @@ def main() -> None:
     },
   )
 
+  # Maps of 8x8, 4x8 and so on down: windows shifted along both axes, along one, and cut down.
+  shape = {"depths": (2, 2, 1), "embed_dim": 8, "num_heads": (2, 4, 8), "window_size": 4}
+  square = timm.models.SwinTransformer(img_size=(32, 32), **shape, num_classes=0)
+  oblong = timm.models.SwinTransformer(img_size=(16, 32), **shape, num_classes=0)
+  write("swin", {"square": answers(square, (32, 32)), "oblong": answers(oblong, (16, 32))})
+
 
 if __name__ == "__main__":
   main()
