@@ -5,6 +5,7 @@ from repjax.encoders.convnet import ConvNet
 from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
+from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
 from repjax.encoders.mlp import MLP
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
@@ -33,6 +34,8 @@ __all__ = [
   "DenseDecoder",
   "Features",
   "Flat",
+  "GLMix",
+  "GLNet",
   "Gaussian",
   "GaussianEncoder",
   "GlobalResponseNorm",
@@ -52,8 +55,10 @@ __all__ = [
   "WindowAttention",
   "class_attention",
   "convnext",
+  "glnet",
   "interpolate",
   "patchify",
+  "pool_slots",
   "resnet",
   "sincos_2d",
   "stack_blocks",
