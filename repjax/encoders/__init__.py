@@ -7,6 +7,7 @@ from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
 from repjax.encoders.mlp import MLP
+from repjax.encoders.path_ensemble import PathEnsemble, vit_paths
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
@@ -41,6 +42,7 @@ __all__ = [
   "GlobalResponseNorm",
   "PatchMLP",
   "PatchMerging",
+  "PathEnsemble",
   "PixelDecoder",
   "PointNet",
   "Prototypes",
@@ -66,5 +68,6 @@ __all__ = [
   "unpatchify",
   "unstack_blocks",
   "vit",
+  "vit_paths",
   "with_relations",
 ]
