@@ -6,6 +6,7 @@ from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
+from repjax.encoders.glsim import GLSim, box_of_best, global_local_similarity, zoom
 from repjax.encoders.mlp import MLP
 from repjax.encoders.path_ensemble import PathEnsemble, vit_paths
 from repjax.encoders.pixels import PixelDecoder
@@ -37,6 +38,7 @@ __all__ = [
   "Flat",
   "GLMix",
   "GLNet",
+  "GLSim",
   "Gaussian",
   "GaussianEncoder",
   "GlobalResponseNorm",
@@ -55,9 +57,11 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "WindowAttention",
+  "box_of_best",
   "class_attention",
   "convnext",
   "glnet",
+  "global_local_similarity",
   "interpolate",
   "patchify",
   "pool_slots",
@@ -70,4 +74,5 @@ __all__ = [
   "vit",
   "vit_paths",
   "with_relations",
+  "zoom",
 ]

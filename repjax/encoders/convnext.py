@@ -16,6 +16,8 @@ from repjax.encoders.transformer import dense, gelu, norm
 class ConvNeXt(nn.Module):
   """Stages of depthwise 7x7 convolutions and pointwise layers, normalised over channels.
 
+  Pointwise layers start as in `transformer.dense`, where the papers draw from a normal of 0.02.
+
   Attributes:
     depths: blocks of each stage.
     dim: channels of the first stage; each stage has twice those before.

@@ -64,7 +64,7 @@ class GLMix(nn.Module):
     whole = jnp.einsum("bsl,bsd->bld", dispatch, slots).reshape(x.shape)
     # As if one location were a head of attention: a value, a mixture of neighbours', an output.
     near = dense(dim, self.dtype, "conv_value")(x)
-    near = _depthwise(self.kernel, self.dtype, "conv")(near)
+    near = _depthwise(near, self.kernel, self.dtype, "conv")
     return whole + dense(dim, self.dtype, "conv_out")(near)
 
 
@@ -214,7 +214,7 @@ class _Block(nn.Module):
     # Slots start from the grid as it comes in, before positions and norm.
     start = None if self.slots is None else pool_slots(x, self.slots)
     if self.local:
-      x = x + _depthwise(3, self.dtype, "position")(x)
+      x = x + _depthwise(x, 3, self.dtype, "position")
     y = norm(self.dtype, "norm_1")(x)
     if start is not None:
       y = GLMix(self.heads, self.kernel, self.dtype, name="mix")(y, start)
@@ -224,7 +224,7 @@ class _Block(nn.Module):
     x = x + drop(self._scaled(y, "scale_1"))
     y = dense(self.hidden, self.dtype, "up")(norm(self.dtype, "norm_2")(x))
     if self.local:
-      y = y + _depthwise(3, self.dtype, "conv")(y)
+      y = y + _depthwise(y, 3, self.dtype, "conv")
     y = dense(x.shape[-1], self.dtype, "down")(gelu(y))
     return x + drop(self._scaled(y, "scale_2"))
 
@@ -241,16 +241,12 @@ def _conv(features: int, side: int, stride: int, *, dtype: DTypeLike, name: str)
   return nn.Conv(features, (side, side), stride, padding, dtype=dtype, name=name)
 
 
-def _depthwise(side: int, dtype: DTypeLike, name: str):
-  """A convolution of each channel by itself, that keeps the size of the map."""
-
-  def apply(x: jax.Array) -> jax.Array:
-    dim = x.shape[-1]
-    return nn.Conv(
-      dim, (side, side), padding=side // 2, feature_group_count=dim, dtype=dtype, name=name
-    )(x)
-
-  return apply
+def _depthwise(x: jax.Array, side: int, dtype: DTypeLike, name: str) -> jax.Array:
+  """A convolution of each channel by itself, which keeps the size of the map."""
+  dim = x.shape[-1]
+  return nn.Conv(
+    dim, (side, side), padding=side // 2, feature_group_count=dim, dtype=dtype, name=name
+  )(x)
 
 
 def _check(net: GLNet, image: jax.Array) -> None:

@@ -132,7 +132,7 @@ def _gather(
     out = call(*args, **kwargs)
     for path, name in ((-2, "scale_1"), (-1, "scale_2")):  # a layer scale belongs to its path
       if module.has_variable("params", name):
-        paths[path] *= module.get_variable("params", name).astype(out.dtype)
+        paths[path] *= module.get_variable("params", name).astype(out.dtype)[None, None]
     last = len(paths) == 2 * depth + 1
     return total(jnp.stack(paths)).astype(out.dtype) if last else out
 

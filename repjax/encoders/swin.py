@@ -22,7 +22,8 @@ class Swin(nn.Module):
   A window no smaller than the map along an axis is cut down to it, and not shifted along it. Other
   windows have to divide the map: an error, as in the official classifier (its detector pads). The
   tables of biases are as large as the windows, so that an image size that cuts them down needs
-  parameters of its own.
+  parameters of its own. Dense layers start as in `transformer.dense`, where the official code draws
+  from a normal of 0.02.
 
   Attributes:
     depths: blocks of each stage.
@@ -171,7 +172,8 @@ class WindowAttention(nn.Module):
     if together is not None:
       bias = jnp.where(together[:, None], bias, -jnp.inf)
     query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    scores = jnp.einsum("bwqhd,bwkhd->bwhqk", query, key, preferred_element_type=jnp.float32)
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bwqhd,bwkhd->bwhqk", query, key, preferred_element_type=wide)
     weights = jax.nn.softmax(scores + bias[None]).astype(self.dtype)
     y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, value)
     return dense(dim, self.dtype, "out")(y.reshape(x.shape))
