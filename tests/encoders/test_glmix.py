@@ -171,6 +171,7 @@ def test_attention_among_slots_costs_the_same_at_any_resolution_and_the_rest_gro
   assert fixed == 2 * (4 * 9 * 16 * 16 + 2 * 9 * 9 * 16)
 
 
+@pytest.mark.thorough
 def test_gradient_in_bfloat16_is_finite():
   options = {"head_dim": 4, "slots": 4, "patch_size": 1, "overlap": False, "local": False}
   module = GLNet((1,), 8, ("glmix",), **options, dtype=jnp.bfloat16)

@@ -120,6 +120,7 @@ def test_without_position_bias_locations_of_one_window_may_be_permuted():
   assert np.abs(moved(params)).max() < 1e-5
 
 
+@pytest.mark.thorough
 def test_gradient_in_bfloat16_is_finite():
   module = Swin((2,), 8, 2, 2, patch_size=2, dtype=jnp.bfloat16)
   image = weights("image", (1, 8, 8, 3))
