@@ -56,7 +56,7 @@ class GLMix(nn.Module):
     dim = x.shape[-1]
     grid = x.reshape(len(x), -1, dim)
     scale = self.param("slot_scale", nn.initializers.constant(dim**-0.5), ())
-    unit = lambda y: l2_normalize(at_least_float32(y), eps=1e-24)
+    unit = lambda y: l2_normalize(at_least_float32(y))
     likeness = scale * jnp.einsum("bsd,bld->bsl", unit(start), unit(grid))
     gather, dispatch = (jax.nn.softmax(likeness, axis).astype(self.dtype) for axis in (2, 1))
     slots = jnp.einsum("bsl,bld->bsd", gather, grid)

@@ -26,7 +26,7 @@ def global_local_similarity(whole: jax.Array, patches: jax.Array) -> jax.Array:
     Rios et al., `Global-Local Similarity for Efficient Fine-Grained Image Recognition with Vision
     Transformers <https://arxiv.org/abs/2407.12891>`_, 2024, section 3.
   """
-  unit = lambda x: l2_normalize(at_least_float32(x), eps=1e-16)
+  unit = lambda x: l2_normalize(at_least_float32(x))
   return jnp.einsum("bd,bnd->bn", unit(whole), unit(patches))
 
 
