@@ -2,10 +2,14 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.encoders.crossvit import CrossViT, crossvit
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
+from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
+from repjax.encoders.glsim import GLSim, box_of_best, global_local_similarity, zoom
 from repjax.encoders.mlp import MLP
+from repjax.encoders.path_ensemble import PathEnsemble, vit_paths
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
@@ -16,6 +20,7 @@ from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
+from repjax.encoders.swin import PatchMerging, Swin, WindowAttention, swin
 from repjax.encoders.table import TableTransformer
 from repjax.encoders.tnt import TNT, tnt
 from repjax.encoders.video import VideoTransformer
@@ -28,35 +33,52 @@ __all__ = [
   "SIZES",
   "TNT",
   "Autoencoder",
+  "ConvNeXt",
   "ConvNet",
   "CrossViT",
   "Decoded",
   "DenseDecoder",
   "Features",
   "Flat",
+  "GLMix",
+  "GLNet",
+  "GLSim",
   "Gaussian",
   "GaussianEncoder",
+  "GlobalResponseNorm",
   "PatchMLP",
+  "PatchMerging",
+  "PathEnsemble",
   "PixelDecoder",
   "PointNet",
   "Prototypes",
   "Relations",
   "ResNet",
   "Reweighting",
+  "Swin",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
   "VideoTransformer",
+  "WindowAttention",
+  "box_of_best",
   "class_attention",
+  "convnext",
   "crossvit",
+  "glnet",
+  "global_local_similarity",
   "interpolate",
   "patchify",
+  "pool_slots",
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "swin",
   "tnt",
   "unpatchify",
   "unstack_blocks",
   "vit",
+  "vit_paths",
   "with_relations",
+  "zoom",
 ]
