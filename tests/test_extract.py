@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments import extract
-from repjax.pretrained import load_encoder, timm_vit
+from repjax.pretrained import load_encoder, timm_model
 from repjax.train import launch
 from repjax.train.launch import Settings
 from repjax.trees import revert, write_state
@@ -36,7 +36,7 @@ def given(tmp_path_factory):
       for i in range(count):
         pixels = draw.integers(0, 256, (*draw.integers(30, 60, 2), 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{i}.png")
-  model = timm_vit(NAME)
+  model = timm_model(NAME)
   image = np.zeros((1, 224, 224, 3), np.float32)
   shapes = jax.eval_shape(model.encoder.init, jax.random.key(0), image)
   variables = jax.tree.map(lambda x: 0.05 * draw.standard_normal(x.shape, np.float32), shapes)

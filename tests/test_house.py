@@ -25,6 +25,7 @@ MAY_IMPORT = {
   **dict.fromkeys(("learners", "adapt", "federated", "generate", "dense"), METHOD_PARTS),
   **{room: {"measure", "losses", "trees"} for room in ("heads", "select")},
   "evaluate": {"heads", "measure"},
+  "pretrained": {"encoders", "trees"},
   "train": set(),
 }
 # Single modules that a room may import from elsewhere: train knows the Learner type and no method.
@@ -52,6 +53,7 @@ LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "p
 EXPERIMENT_PARTS = {
   "experiments",
   "experiments.claim",
+  "experiments.frozen",
   "experiments.methods",
   "experiments.outcome",
   "experiments.pretrain",
@@ -61,7 +63,17 @@ EXPERIMENT_PARTS = {
   "experiments.views",
 }
 
-HEAVY = ("tensorflow", "tensorflow_datasets", "orbax", "grain", "matplotlib", "sklearn", "torch")
+HEAVY = (
+  "safetensors",
+  "huggingface_hub",
+  "tensorflow",
+  "tensorflow_datasets",
+  "orbax",
+  "grain",
+  "matplotlib",
+  "sklearn",
+  "torch",
+)
 ROOMS = [f"repjax.{room}" for room in sorted(MAY_IMPORT) if (ROOT / "repjax" / room).is_dir()]
 PROBE = """
 import importlib, sys, time

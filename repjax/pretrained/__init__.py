@@ -1,12 +1,13 @@
 """Encoders that were trained elsewhere: names and files to modules with their weights."""
 
-from repjax.pretrained.catalog import TIMM_VITS, Model, timm_vit
+from repjax.pretrained.catalog import TIMM_OTHERS, TIMM_VITS, Model, timm_model
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.load import Pretrained, load_encoder
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
 from repjax.pretrained.vit import Names, PoolNames, vit_rules
 
 __all__ = [
+  "TIMM_OTHERS",
   "TIMM_VITS",
   "Model",
   "Names",
@@ -18,6 +19,6 @@ __all__ = [
   "load_encoder",
   "read_config",
   "standardize",
-  "timm_vit",
+  "timm_model",
   "vit_rules",
 ]

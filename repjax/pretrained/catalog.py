@@ -1,14 +1,23 @@
-"""timm's vision transformers by name: their shape, their names of tensors, their preprocessing."""
+"""timm's models by name: their shape, their names of tensors, their preprocessing."""
 
 import difflib
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from repjax.encoders import ViT
+from repjax.encoders import DEPTHS, ViT, convnext, resnet, swin
 from repjax.encoders.transformer import quick_gelu
 from repjax.encoders.vit import SIZES, Size
+from repjax.pretrained.hierarchical import (
+  TIMM_CONVNEXT,
+  TIMM_RESNET,
+  TIMM_SWIN,
+  convnext_rules,
+  resnet_rules,
+  swin_rules,
+)
 from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET, Preprocessing
 from repjax.pretrained.vit import TIMM, TIMM_BEIT, TIMM_DINOV3, vit_rules
 from repjax.trees import Rule
@@ -182,18 +191,12 @@ def timm_vit(name: str) -> Model:
   """A vision transformer by timm's name.
 
   Args:
-    name: a key of `TIMM_VITS`; another tag may follow behind a dot.
+    name: a key of `TIMM_VITS`.
 
   Returns:
     The model, without weights.
-
-  Raises:
-    ValueError: if there is none of this name; the nearest are named.
   """
-  entry = TIMM_VITS.get(name) or TIMM_VITS.get(name.partition(".")[0])
-  if entry is None:
-    near = difflib.get_close_matches(name, TIMM_VITS, 3, 0.4) or list(TIMM_VITS)[:3]
-    raise ValueError(f"{name!r} is not a vision transformer of timm's known here; try {near}")
+  entry = TIMM_VITS[name]
   options = dict(entry.style.options)
   if options["positions"] == "learned":
     options["image_size"] = divided(entry.image, entry.patch)
@@ -207,6 +210,75 @@ def timm_vit(name: str) -> Model:
     prefixes=_PREFIXES,
     unused=_UNUSED + _BUFFERS,
   )
+
+
+def _resnet(name, crop=0.95, kind="bicubic"):
+  encoder = resnet(name)
+  how = Preprocessing(224, crop, filter=kind)
+  return Model(encoder, resnet_rules(encoder, TIMM_RESNET), how, _PREFIXES, _COUNTERS)
+
+
+def _convnext(name):
+  encoder = convnext(name)
+  how = Preprocessing(224, 0.875)
+  return Model(encoder, convnext_rules(encoder, TIMM_CONVNEXT), how, _PREFIXES, _CLASSIFIER)
+
+
+def _swin(name, window=7, image=224):
+  encoder = swin(name, window=window)
+  how = Preprocessing(image, 0.9 if image == 224 else 1.0)
+  unused = (*_CLASSIFIER, r".*relative_position_index", r".*attn_mask")
+  return Model(encoder, swin_rules(encoder, TIMM_SWIN), how, _PREFIXES, unused)
+
+
+_COUNTERS = (r"fc\..*", r".*num_batches_tracked")
+_CLASSIFIER = (r"head\.fc\..*",)
+_SIZED = {"tiny": "t", "small": "s", "base": "b", "large": "l"}
+
+#: The rest of timm's names that are known here, each with what makes the model.
+TIMM_OTHERS = {
+  **{name: functools.partial(_resnet, name) for name in DEPTHS},
+  **{f"{name}.tv_in1k": functools.partial(_resnet, name, 0.875, "bilinear") for name in DEPTHS},
+  **{
+    f"convnext_{size}": functools.partial(_convnext, f"convnext_{letter}")
+    for size, letter in (_SIZED | {"xlarge": "xl"}).items()
+  },
+  **{
+    f"convnextv2_{size}": functools.partial(_convnext, f"convnextv2_{size[0]}")
+    for size in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
+  },
+  **{
+    f"swin_{size}_patch4_window7_224": functools.partial(_swin, f"swin_{letter}")
+    for size, letter in _SIZED.items()
+  },
+  **{
+    f"swin_{size}_patch4_window12_384": functools.partial(_swin, f"swin_{size[0]}", 12, 384)
+    for size in ("base", "large")
+  },
+}
+
+
+def timm_model(name: str) -> Model:
+  """A model by timm's name.
+
+  Args:
+    name: a key of `TIMM_VITS` or `TIMM_OTHERS`; another tag may follow behind a dot.
+
+  Returns:
+    The model, without weights.
+
+  Raises:
+    ValueError: if there is none of this name; the nearest are named.
+  """
+  plain = name.partition(".")[0]
+  for known in (name, plain):
+    if known in TIMM_VITS:
+      return timm_vit(known)
+    if known in TIMM_OTHERS:
+      return TIMM_OTHERS[known]()
+  names = [*TIMM_VITS, *TIMM_OTHERS]
+  near = difflib.get_close_matches(name, names, 3, 0.4) or names[:3]
+  raise ValueError(f"{name!r} is not a model of timm's known here; try {', '.join(near)}")
 
 
 def divided(size: int, patch: int) -> int:

@@ -7,9 +7,17 @@ from typing import Any
 
 import jax
 
-from repjax.encoders import ViT
+from repjax.encoders import ConvNeXt, ResNet, Swin, ViT
 from repjax.encoders.transformer import gelu, gelu_tanh, quick_gelu
 from repjax.pretrained.catalog import Model, divided
+from repjax.pretrained.hierarchical import (
+  HF_CONVNEXT,
+  HF_RESNET,
+  HF_SWIN,
+  convnext_rules,
+  resnet_rules,
+  swin_rules,
+)
 from repjax.pretrained.preprocessing import CLIP, HALF, Preprocessing
 from repjax.pretrained.vit import (
   HF,
@@ -43,7 +51,18 @@ _UNUSED = (
 )
 
 
-_PREFIXES = ("vit.", "beit.", "dinov2.", "dinov3_vit.", "ijepa.", "vision_model.")
+_PREFIXES = (
+  "vit.",
+  "beit.",
+  "dinov2.",
+  "dinov3_vit.",
+  "ijepa.",
+  "vision_model.",
+  "resnet.",
+  "convnext.",
+  "convnextv2.",
+  "swin.",
+)
 # Pillow's numbers of its filters.
 _FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -186,6 +205,57 @@ def _siglip(config, processor) -> Model:
   )  # fmt: skip
 
 
+def _resnet(config, processor) -> Model:
+  if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
+    raise ValueError("a ResNet that halves elsewhere than in 3x3 convolutions is not known here")
+  widths, bottleneck = config["hidden_sizes"], config.get("layer_type") != "basic"
+  first = widths[0] // 4 if bottleneck else widths[0]
+  if widths != [widths[0] * 2**i for i in range(len(widths))]:
+    raise ValueError(f"a ResNet whose hidden_sizes do not double, {widths}, is not known here")
+  if config.get("embedding_size", 64) != first:
+    raise ValueError(f"embedding_size {config['embedding_size']} is not {first}, as it is here")
+  encoder = ResNet(tuple(config["depths"]), bottleneck, first)
+  default = Preprocessing(224, 0.875)
+  return _hierarchical(encoder, resnet_rules(encoder, HF_RESNET), processor, default)
+
+
+def _convnext(config, processor) -> Model:
+  widths = config["hidden_sizes"]
+  if widths != [widths[0] * 2**i for i in range(len(widths))]:
+    raise ValueError(f"a ConvNeXt whose hidden_sizes do not double, {widths}, is not known here")
+  encoder = ConvNeXt(
+    tuple(config["depths"]),
+    widths[0],
+    grn=config["model_type"] == "convnextv2",
+    patch_size=config.get("patch_size", 4),
+  )
+  default = Preprocessing(224, 0.875)
+  return _hierarchical(encoder, convnext_rules(encoder, HF_CONVNEXT), processor, default)
+
+
+def _swin(config, processor) -> Model:
+  heads = config["num_heads"]
+  if heads != [heads[0] * 2**i for i in range(len(heads))]:
+    raise ValueError(
+      f"a Swin transformer whose num_heads do not double, {heads}, is not known here"
+    )
+  encoder = Swin(
+    tuple(config["depths"]),
+    config.get("embed_dim", 96),
+    heads[0],
+    window=config.get("window_size", 7),
+    patch_size=config.get("patch_size", 4),
+    mlp_ratio=config.get("mlp_ratio", 4.0),
+  )
+  default = Preprocessing(_side(config), squash=True)
+  return _hierarchical(encoder, swin_rules(encoder, HF_SWIN), processor, default)
+
+
+def _hierarchical(encoder, rules, processor, default: Preprocessing) -> Model:
+  how = _preprocessing(processor, default, 1)
+  return Model(encoder, rules, how, _PREFIXES, (*_UNUSED, r".*num_batches_tracked"))
+
+
 #: What ``model_type`` names.
 FAMILIES: dict[str, Callable[..., Model]] = {
   "vit": _vit,
@@ -199,6 +269,10 @@ FAMILIES: dict[str, Callable[..., Model]] = {
   "clip_vision_model": _clip,
   "siglip": _of_image_tower(_siglip),
   "siglip_vision_model": _siglip,
+  "resnet": _resnet,
+  "convnext": _convnext,
+  "convnextv2": _convnext,
+  "swin": _swin,
 }
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.encoders import Features
-from repjax.pretrained.catalog import Model, divided, timm_vit
+from repjax.pretrained.catalog import Model, timm_model
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
 from repjax.trees import Rule, convert, find_names, read_state
@@ -75,7 +75,7 @@ def load_encoder(
   owner, _, rest = name.partition("/")
   if owner not in ("timm", "hf") or not rest:
     raise ValueError(f"{name!r} is not a pretrained encoder; say timm/NAME or hf/OWNER/NAME")
-  model = timm_vit(rest) if owner == "timm" else None  # an unknown name is found out at once
+  model = timm_model(rest) if owner == "timm" else None  # an unknown name is found out at once
   if weights is None:
     weights = _download(name if owner == "timm" else rest)
   if model is None:
@@ -105,13 +105,7 @@ def _resized(model: Model, image_size: int | None, name: str) -> Model:
   how = model.preprocessing
   if image_size is None or image_size == how.size:
     return model
-  patch = model.encoder.patch_size
-  if image_size % patch:
-    raise ValueError(
-      f"image_size={image_size} is not divisible by the patch of {name}, {patch}; "
-      f"choose {divided(image_size, patch) or patch}"
-    )
-  if model.encoder.positions == "relative":
+  if getattr(model.encoder, "positions", None) == "relative":
     raise ValueError(
       f"{name} has relative positions for images of {how.size} pixels alone; leave image_size= out"
     )

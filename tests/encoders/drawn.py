@@ -22,5 +22,9 @@ def of_module(module, *args, **kwargs):
       return (noise * np.prod(x.shape[:-1]) ** -0.5).astype(x.dtype)
     return ((name in ("scale", "var", "layer_scale")) + 0.1 * np.abs(noise)).astype(x.dtype)
 
-  shapes = jax.eval_shape(module.init, jax.random.key(0), *args, **kwargs)
-  return jax.tree_util.tree_map_with_path(draw, shapes)
+  return jax.tree_util.tree_map_with_path(draw, shapes(module, *args, **kwargs))
+
+
+def shapes(module, *args, **kwargs):
+  """Variables of a module by their shapes."""
+  return jax.eval_shape(module.init, jax.random.key(0), *args, **kwargs)

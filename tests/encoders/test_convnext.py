@@ -8,39 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_state
 
 from repjax.encoders import ConvNeXt, GlobalResponseNorm, convnext
+from repjax.pretrained.hierarchical import TIMM_CONVNEXT, convnext_rules
 from repjax.train.flops import count_flops
+from repjax.trees import convert, revert
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/oracles/convnext.npz")
 weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
 IMAGE = weights("image", (2, 64, 32, 3))
 TINY = {"depths": (1, 2, 1, 1), "dim": 8}
-
-# timm's names, which are those of the official weights as timm stores them.
-RENAMES = [
-  (r"stem\.0", "stem_conv"),
-  (r"stem\.1", "stem_norm"),
-  (r"stages\.(\d+)\.downsample\.0", r"stage_\1_norm"),
-  (r"stages\.(\d+)\.downsample\.1", r"stage_\1_conv"),
-  (r"stages\.(\d+)\.blocks\.(\d+)\.?", r"stage_\1_block_\2/"),
-  (r"conv_dw", "conv"),
-  (r"mlp\.fc1", "up"),
-  (r"mlp\.fc2", "down"),
-  (r"mlp\.grn", "grn"),
-  (r"head\.norm", "norm"),
-]
-
-
-def params_from_timm(state):
-  """timm's ConvNeXt, either version and without classifier, as parameters of ours."""
-  params = torch_state.convert(state, RENAMES)
-  for layers in params.values():
-    if "gamma" in layers:
-      layers["layer_scale"] = layers.pop("gamma")
-  return params
 
 
 def close(x, y, tolerance=1e-5):
@@ -49,8 +27,12 @@ def close(x, y, tolerance=1e-5):
 
 @pytest.mark.parametrize("case, grn", [("version_1", False), ("version_2", True)])
 def test_equals_timm_with_its_weights(case, grn):
-  params = params_from_timm(drawn.of_fixture(FIXTURE, case, weights))
-  features = jax.jit(ConvNeXt(**TINY, grn=grn).apply)({"params": params}, IMAGE)
+  module, state = ConvNeXt(**TINY, grn=grn), drawn.of_fixture(FIXTURE, case, weights)
+  rules, like = convnext_rules(module, TIMM_CONVNEXT), drawn.shapes(module, IMAGE)
+  variables = convert(state, rules, like)
+  features = jax.jit(module.apply)(variables, IMAGE)
+  back = revert(variables, rules)
+  assert all(np.array_equal(back[name], state[name]) for name in state)
   close(features.pooled, FIXTURE[f"{case}/pooled"])
   close(features.tokens, FIXTURE[f"{case}/last"].reshape(2, 64, -1).swapaxes(1, 2))
   for i, layer in enumerate(features.layers):

@@ -12,6 +12,8 @@ import pytest
 from jax import P
 
 from repjax.encoders import ResNet, resnet
+from repjax.pretrained.hierarchical import TIMM_RESNET, resnet_rules
+from repjax.trees import convert, revert
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/oracles/encoders.npz")
@@ -22,29 +24,12 @@ def close(x, y, tolerance=1e-5):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance), x, y)
 
 
-def from_timm(case):
-  """Weights of one fixture in our layout."""
+def from_timm(case, module):
+  """Weights of one fixture in our layout, and theirs."""
   shapes = json.loads(str(FIXTURE[f"{case}/shapes"]))
-  params, stats = {}, {}
-  for name, shape in shapes.items():
-    value = weights(name, tuple(shape))
-    *path, layer, leaf = name.split(".")
-    if layer.isdigit():  # downsample.0 and downsample.1
-      layer = "shortcut_" + ("conv", "norm")[int(layer)]
-      path.pop()
-    elif path:
-      layer = {"c": "conv", "b": "norm"}[layer[0]] + f"_{int(layer[-1]) - 1}"
-    else:
-      layer = {"c": "stem_conv", "b": "stem_norm"}[layer[0]]
-    block = [f"stage_{int(path[0][-1]) - 1}_block_{path[1]}"] if path else []
-    tree = stats if leaf.startswith("running") else params
-    for part in [*block, layer]:
-      tree = tree.setdefault(part, {})
-    leaf = {"running_mean": "mean", "running_var": "var", "bias": "bias"}.get(leaf)
-    tree[leaf or ("kernel" if value.ndim == 4 else "scale")] = (
-      value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
-    )
-  return {"params": params, "batch_stats": stats}
+  state = {name: weights(name, tuple(shape)) for name, shape in shapes.items()}
+  like = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  return convert(state, resnet_rules(module, TIMM_RESNET), like), state
 
 
 @pytest.mark.parametrize(
@@ -56,7 +41,10 @@ def from_timm(case):
   ],
 )
 def test_equals_timm_with_its_weights(case, side, options):
-  module, variables = ResNet(**options), from_timm(case)
+  module = ResNet(**options)
+  variables, state = from_timm(case, module)
+  back = revert(variables, resnet_rules(module, TIMM_RESNET))
+  assert all(np.array_equal(back[name], state[name]) for name in state)
   image = weights("image", (2, side, side, 3))
   features = jax.jit(module.apply)(variables, image)
   close(features.pooled, FIXTURE[f"{case}/pooled"])

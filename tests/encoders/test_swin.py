@@ -8,45 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_state
 
 from repjax.encoders import Swin, swin
+from repjax.pretrained.hierarchical import TIMM_SWIN, swin_rules
 from repjax.train.flops import count_flops
+from repjax.trees import convert, revert
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/oracles/swin.npz")
 weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
 TINY = {"depths": (2, 2, 1), "dim": 8, "heads": 2, "window": 4}
 THOROUGH = {"marks": pytest.mark.thorough}
-
-# timm's names. The official ones differ in patch merging, which they count to the stage before.
-RENAMES = [
-  (r"patch_embed\.proj", "patch"),
-  (r"patch_embed\.norm", "patch_norm"),
-  (r"layers\.(\d+)\.downsample\.?", r"stage_\1_merge/"),
-  (r"reduction", "out"),
-  (r"layers\.(\d+)\.blocks\.(\d+)\.?", r"stage_\1_block_\2/"),
-  (r"norm(\d)$", r"norm_\1"),
-  (r"attn", "attention"),
-  (r"attention\.proj", "attention/out"),
-  (r"mlp\.fc1", "mlp/up"),
-  (r"mlp\.fc2", "mlp/down"),
-]
-
-
-def params_from_timm(state):
-  """timm's Swin transformer, without classifier, as parameters of ours."""
-  split = {}
-  for name, value in state.items():
-    if ".qkv." in name:
-      for part, third in zip(("query", "key", "value"), np.split(value, 3), strict=True):
-        split[name.replace(".qkv.", f"/{part}.")] = third
-    else:
-      split[name.replace("relative_position_bias_table", "position_bias")] = value
-  params = torch_state.convert(split, RENAMES)
-  patch = params["patch"]["kernel"]
-  params["patch"]["kernel"] = patch.reshape(-1, patch.shape[-1])
-  return params
 
 
 def close(x, y, tolerance=1e-5):
@@ -57,9 +29,13 @@ def close(x, y, tolerance=1e-5):
   "case, size", [("oblong", (16, 32)), pytest.param("square", (32, 32), **THOROUGH)]
 )
 def test_equals_timm_with_its_weights(case, size):
-  params = params_from_timm(drawn.of_fixture(FIXTURE, case, weights))
-  image = weights("image", (2, *size, 3))
-  features = jax.jit(Swin(**TINY).apply)({"params": params}, image)
+  module, image = Swin(**TINY), weights("image", (2, *size, 3))
+  state = drawn.of_fixture(FIXTURE, case, weights)
+  rules, like = swin_rules(module, TIMM_SWIN), drawn.shapes(module, image)
+  variables = convert(state, rules, like)
+  features = jax.jit(module.apply)(variables, image)
+  back = revert(variables, rules)
+  assert all(np.array_equal(back[name], state[name]) for name in state)
   close(features.pooled, FIXTURE[f"{case}/pooled"])
   close(features.tokens, FIXTURE[f"{case}/last"].reshape(2, -1, 32))
   for i, layer in enumerate(features.layers):

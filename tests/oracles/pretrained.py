@@ -115,6 +115,27 @@ def of_hugging_face(out):
     "clip": (t.CLIPVisionModelWithProjection, t.CLIPVisionConfig(**small, projection_dim=16)),
     "siglip": (t.SiglipVisionModel, t.SiglipVisionConfig(**small)),
   }
+  stages = {"depths": [1, 2, 1], "hidden_sizes": [8, 16, 32]}
+  # The same numbers of stages as depths; Hugging Face does not count them.
+  stages |= {"num_stages": 3}
+  cases |= {
+    "convnext": (t.ConvNextModel, t.ConvNextConfig(**stages, layer_scale_init_value=1.0)),
+    "convnextv2": (t.ConvNextV2Model, t.ConvNextV2Config(**stages)),
+    "resnet": (
+      t.ResNetModel,
+      t.ResNetConfig(embedding_size=8, hidden_sizes=[32, 64], depths=[1, 2]),
+    ),
+    "resnet_basic": (
+      t.ResNetModel,
+      t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic"),
+    ),
+    "swin": (
+      t.SwinModel,
+      t.SwinConfig(
+        image_size=SIDE, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=4
+      ),
+    ),
+  }
   for name, (kind, config) in cases.items():
     with tempfile.TemporaryDirectory() as folder:
       # Tensors have other names on the hub than in memory, and the file's are those that are read.
@@ -122,7 +143,7 @@ def of_hugging_face(out):
       file = f"{folder}/model.safetensors"
       state = load_file(file)
       save_file(drawn(state), file, {"format": "pt"})
-      model = kind.from_pretrained(folder, attn_implementation="eager").eval()
+      model = kind.from_pretrained(folder).eval()
       written = json.loads((pathlib.Path(folder) / "config.json").read_text())
     out[f"hf/{name}/config"], out[f"hf/{name}/shapes"] = json.dumps(written), shapes(state)
     with torch.no_grad():
@@ -130,7 +151,7 @@ def of_hugging_face(out):
       noise = {"noise": torch.arange(16.0).expand(2, 16)} if name == "vit_mae" else {}
       answer = model(images(), output_hidden_states=True, **noise)
     layers = answer.hidden_states[1:] if answer.hidden_states else []
-    if layers:
+    if layers and layers[0].ndim == 3 and name != "swin":
       out[f"hf/{name}/layers"] = torch.stack(layers)
     if name in ("vit", "vit_mae"):
       pooled = answer.last_hidden_state[:, 0]
@@ -138,7 +159,7 @@ def of_hugging_face(out):
       pooled = answer.last_hidden_state.mean(1)
     else:
       pooled = answer.image_embeds if name == "clip" else answer.pooler_output
-    out[f"hf/{name}/pooled"] = pooled
+    out[f"hf/{name}/pooled"] = pooled.flatten(1)
 
 
 def of_torchvision(out):

@@ -8,18 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
-from repjax.pretrained import TIMM_VITS, Preprocessing, cut, load_encoder, standardize, timm_vit
+from repjax.pretrained import (
+  TIMM_OTHERS,
+  TIMM_VITS,
+  Preprocessing,
+  cut,
+  load_encoder,
+  standardize,
+  timm_model,
+)
 from repjax.trees import revert, write_state
 
 FIXTURE = np.load(pathlib.Path(__file__).parents[1] / "oracles/pretrained.npz")
+COUNTS = json.loads(str(FIXTURE["counts"]))
 TINY = "timm/vit_tiny_patch16_224"
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
   """A file of weights of the smallest model that has a name."""
-  model = timm_vit("vit_tiny_patch16_224")
+  model = timm_model("vit_tiny_patch16_224")
   shapes = shapes_of(model)
   draw = np.random.default_rng(0)
   variables = jax.tree.map(lambda x: 0.05 * draw.standard_normal(x.shape, np.float32), shapes)
@@ -29,19 +39,36 @@ def tiny(tmp_path_factory):
 
 
 def shapes_of(model):
-  side = model.preprocessing.corner
+  side = model.preprocessing.corner or model.preprocessing.size
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   return jax.eval_shape(model.encoder.init, jax.random.key(0), image)
 
 
 @pytest.mark.parametrize("name", TIMM_VITS)
-def test_every_model_has_as_many_parameters_as_timm_s(name):
-  model = timm_vit(name)
+def test_every_transformer_has_as_many_parameters_as_timm_s(name):
+  model = timm_model(name)
   # Scanned, since a block is as large as the next.
   scanned = model._replace(encoder=model.encoder.clone(scan=True))
   filled = sum(len(rule.ours) for rule in model.rules if rule.theirs is None)
   ours = sum(x.size for x in jax.tree.leaves(shapes_of(scanned))) - filled * model.encoder.dim
-  assert ours == json.loads(str(FIXTURE["counts"]))[name]
+  assert ours == COUNTS[name]
+
+
+# Of each kind one; the others' sizes are tested against the papers' tables.
+SOME = ("resnet18", "resnet50.tv_in1k", "convnext_tiny", "convnextv2_atto")
+SOME = (*SOME, "swin_tiny_patch4_window7_224")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(n, marks=() if n in SOME else pytest.mark.thorough) for n in TIMM_OTHERS],
+)
+def test_every_net_with_stages_has_as_many_parameters_as_timm_s(name):
+  model = timm_model(name)
+  shapes = shapes_of(model)
+  assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == COUNTS[name]
+  paths = traverse_util.flatten_dict(shapes, sep="/").keys()
+  assert sorted(paths) == sorted(path for rule in model.rules for path in rule.ours)
 
 
 @pytest.mark.parametrize("case", sorted(k for k in FIXTURE if k.startswith("cut/")))
@@ -65,7 +92,7 @@ def test_pixels_have_mean_and_deviation_of_the_model():
 
 
 def test_a_patch_that_does_not_divide_sees_the_upper_left_corner():
-  how = timm_vit("vit_so400m_patch14_siglip_384").preprocessing
+  how = timm_model("vit_so400m_patch14_siglip_384").preprocessing
   image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
   np.testing.assert_array_equal(cut(image, how._replace(crop=1.0)), image[:378, :378])
 
@@ -85,7 +112,7 @@ def test_another_image_size_keeps_the_weights(tiny):
     ("vit_b16", {}, "say timm/NAME or hf/OWNER/NAME"),
     ("timm/vit_tini_patch16_224", {}, "vit_tiny_patch16_224"),
     ("timm/vit_small_patch16_224", {}, "gives"),
-    (TINY, {"image_size": 100}, "image_size=100 is not divisible by the patch of " + TINY),
+    (TINY, {"image_size": 100}, "image of 100x100 is not divisible by patch_size 16x16"),
     ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
   ],
 )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.pretrained import TIMM_VITS, from_config, timm_vit, vit_rules
+from repjax.pretrained import TIMM_VITS, from_config, timm_model, vit_rules
 from repjax.trees import convert, find_names, revert
 
 ORACLES = pathlib.Path(__file__).parents[1] / "oracles"
@@ -51,7 +51,7 @@ def shapes_of(encoder):
 def of_timm(case):
   """A small model of a family, its rules and what else its files may hold."""
   entry = TIMM_VITS[TIMM[case]]
-  model = timm_vit(TIMM[case])
+  model = timm_model(TIMM[case])
   mlp_dim = 64 if case == "dinov2_giant" else 128
   small = {"patch_size": 8, "dim": 32, "depth": 2, "heads": 4, "mlp_dim": mlp_dim}
   if model.encoder.image_size is not None:
