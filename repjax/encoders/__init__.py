@@ -2,6 +2,7 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.deep_sets import DeepSets
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -15,7 +16,9 @@ from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
+from repjax.encoders.set_transformer import InducedAttention, SetAttention, SetTransformer
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.umbc import UMBC, SlotSums, Stream, stream, unbiased
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -24,14 +27,17 @@ __all__ = [
   "GRU",
   "MLP",
   "SIZES",
+  "UMBC",
   "Autoencoder",
   "ConvNet",
   "Decoded",
+  "DeepSets",
   "DenseDecoder",
   "Features",
   "Flat",
   "Gaussian",
   "GaussianEncoder",
+  "InducedAttention",
   "PatchMLP",
   "PixelDecoder",
   "PointNet",
@@ -39,6 +45,10 @@ __all__ = [
   "Relations",
   "ResNet",
   "Reweighting",
+  "SetAttention",
+  "SetTransformer",
+  "SlotSums",
+  "Stream",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
@@ -49,6 +59,8 @@ __all__ = [
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "stream",
+  "unbiased",
   "unpatchify",
   "unstack_blocks",
   "vit",
