@@ -5,6 +5,14 @@ from repjax.encoders.convnet import ConvNet
 from repjax.encoders.deep_sets import DeepSets
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
+from repjax.encoders.location import (
+  LocationEncoder,
+  SirenNet,
+  double_fourier_sphere,
+  grid,
+  spherical_harmonics,
+  theory,
+)
 from repjax.encoders.mlp import MLP
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
@@ -38,6 +46,7 @@ __all__ = [
   "Gaussian",
   "GaussianEncoder",
   "InducedAttention",
+  "LocationEncoder",
   "PatchMLP",
   "PixelDecoder",
   "PointNet",
@@ -47,6 +56,7 @@ __all__ = [
   "Reweighting",
   "SetAttention",
   "SetTransformer",
+  "SirenNet",
   "SlotSums",
   "Stream",
   "TableTransformer",
@@ -54,12 +64,16 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "double_fourier_sphere",
+  "grid",
   "interpolate",
   "patchify",
   "resnet",
   "sincos_2d",
+  "spherical_harmonics",
   "stack_blocks",
   "stream",
+  "theory",
   "unbiased",
   "unpatchify",
   "unstack_blocks",

@@ -105,7 +105,8 @@ class SetTransformer(nn.Module):
 
   References:
     Lee et al., `Set Transformer: A Framework for Attention-based Permutation-Invariant Neural
-    Networks <https://arxiv.org/abs/1810.00825>`_, 2018, section 3, equations 11 to 15.
+    Networks <https://arxiv.org/abs/1810.00825>`_, 2018, section 3.
+    As the official code does, pooling leaves out the feed-forward layer over the elements.
   """
 
   dim: int = 128

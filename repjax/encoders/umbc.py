@@ -47,7 +47,7 @@ class UMBC(nn.Module):
 
   References:
     Willette et al., `Scalable Set Encoding with Universal Mini-Batch Consistency and Unbiased Full
-    Set Gradient Approximation <https://arxiv.org/abs/2208.12401>`_, 2022, sections 3.1 to 3.3.
+    Set Gradient Approximation <https://arxiv.org/abs/2208.12401>`_, 2022, section 3.
     Slots are deterministic and, as in the official code, added to what they found before a norm.
   """
 
@@ -174,7 +174,7 @@ def unbiased(whole: SlotSums, part: SlotSums, scale: jax.Array | float) -> SlotS
     is that of ``whole``.
 
   References:
-    Willette et al., 2022, section 3.4.
+    Willette et al., 2022, section 3.
   """
 
   def estimate(whole, part):
