@@ -27,6 +27,7 @@ from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.set_transformer import InducedAttention, SetAttention, SetTransformer
 from repjax.encoders.table import TableTransformer
 from repjax.encoders.umbc import UMBC, SlotSums, Stream, stream, unbiased
+from repjax.encoders.urpe import RelativeAttention, RelativeTransformer, toeplitz
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -52,6 +53,8 @@ __all__ = [
   "PointNet",
   "Prototypes",
   "Relations",
+  "RelativeAttention",
+  "RelativeTransformer",
   "ResNet",
   "Reweighting",
   "SetAttention",
@@ -74,6 +77,7 @@ __all__ = [
   "stack_blocks",
   "stream",
   "theory",
+  "toeplitz",
   "unbiased",
   "unpatchify",
   "unstack_blocks",

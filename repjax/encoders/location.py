@@ -169,7 +169,7 @@ def double_fourier_sphere(
     ``[..., 4 * count + 4 * count**2]``.
 
   References:
-    Rußwurm et al., 2023, section 2; Mai et al., `Sphere2Vec <https://arxiv.org/abs/2201.10489>`_, 2022.
+    Rußwurm et al., 2023, section 2. Mai et al., 2022 (`grid`).
   """
   longitude, latitude = _waves(location, count, smallest, largest)
   products = longitude[..., :, None] * latitude[..., None, :]
