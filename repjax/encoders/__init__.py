@@ -16,6 +16,7 @@ from repjax.encoders.location import (
 from repjax.encoders.mlp import MLP
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
+from repjax.encoders.pointer import Pointed, PointerNetwork
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
 from repjax.encoders.predictor import TokenPredictor
 from repjax.encoders.probabilistic import Decoded, DenseDecoder, Gaussian, GaussianEncoder
@@ -51,6 +52,8 @@ __all__ = [
   "PatchMLP",
   "PixelDecoder",
   "PointNet",
+  "Pointed",
+  "PointerNetwork",
   "Prototypes",
   "Relations",
   "RelativeAttention",
