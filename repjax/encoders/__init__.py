@@ -27,6 +27,7 @@ from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.set_transformer import InducedAttention, SetAttention, SetTransformer
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.text import TEXT_SIZES, TextTransformer, quick_gelu, text_transformer
 from repjax.encoders.umbc import UMBC, SlotSums, Stream, stream, unbiased
 from repjax.encoders.urpe import RelativeAttention, RelativeTransformer, toeplitz
 from repjax.encoders.video import VideoTransformer
@@ -37,6 +38,7 @@ __all__ = [
   "GRU",
   "MLP",
   "SIZES",
+  "TEXT_SIZES",
   "UMBC",
   "Autoencoder",
   "ConvNet",
@@ -66,6 +68,7 @@ __all__ = [
   "SlotSums",
   "Stream",
   "TableTransformer",
+  "TextTransformer",
   "TokenPredictor",
   "ViT",
   "VideoTransformer",
@@ -74,11 +77,13 @@ __all__ = [
   "grid",
   "interpolate",
   "patchify",
+  "quick_gelu",
   "resnet",
   "sincos_2d",
   "spherical_harmonics",
   "stack_blocks",
   "stream",
+  "text_transformer",
   "theory",
   "toeplitz",
   "unbiased",

@@ -32,8 +32,8 @@ def dense(features: int, dtype: DTypeLike, name: str) -> Callable[[jax.Array], j
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
-def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
-  """Layer norm with the epsilon that vision transformers share, 1e-6.
+def norm(dtype: DTypeLike, name: str, *, epsilon: float = 1e-6) -> nn.LayerNorm:
+  """Layer norm with the epsilon that most vision transformers share, 1e-6.
 
   Its backward pass starts from the input again. Otherwise XLA keeps float32 arrays of the input's
   size for it and reads them back, which costs a GPU more than the work (benchmarks/NOTES.md).
@@ -41,11 +41,12 @@ def norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
   Args:
     dtype: of the computation.
     name: of the layer among its module's parameters.
+    epsilon: added to the variance; 1e-5 where a paper's code leaves PyTorch's default.
 
   Returns:
     The layer.
   """
-  return nn.remat(nn.LayerNorm)(1e-6, dtype=dtype, name=name)
+  return nn.remat(nn.LayerNorm)(epsilon, dtype=dtype, name=name)
 
 
 @jax.checkpoint
@@ -80,23 +81,32 @@ class Attention(nn.Module):
   implementation: Implementation = "auto"
 
   @nn.compact
-  def __call__(self, x: jax.Array, queries: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, queries: jax.Array | None = None, where: jax.Array | None = None
+  ) -> jax.Array:
     """Attends.
 
     Args:
       x: ``[batch, tokens, dim]``.
       queries: ``[batch, queries, dim]``; ``x`` itself if absent.
+      where: boolean, broadcast to ``[batch, heads, queries, tokens]``: what each query may see; all
+        if absent. Not for cuDNN.
 
     Returns:
       ``[batch, queries, dim]``.
+
+    Raises:
+      ValueError: if there is a ``where`` and the implementation is ``cudnn``.
     """
+    if where is not None and self.implementation == "cudnn":
+      raise ValueError("where= needs attention 'xla' or 'auto', got 'cudnn'; choose one of those")
     batch, tokens, dim = x.shape
     head_dim = dim // self.heads
     implementation = self.implementation
     if implementation == "auto":
       # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
       fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      fused = fused and queries is None and platform() == "gpu"
+      fused = fused and queries is None and where is None and platform() == "gpu"
       implementation = "cudnn" if fused else "xla"
     count = tokens if queries is None else queries.shape[1]
     lengths = {}
@@ -112,7 +122,7 @@ class Attention(nn.Module):
     if implementation == "cudnn":
       y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **lengths)
     else:
-      y = attend(query, key, value)
+      y = attend(query, key, value, where)
     return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
 
 
@@ -120,7 +130,9 @@ def _even(x: jax.Array) -> jax.Array:
   return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0)))
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def attend(
+  query: jax.Array, key: jax.Array, value: jax.Array, where: jax.Array | None = None
+) -> jax.Array:
   """Softmax attention in plain products, for XLA to fuse.
 
   The backward pass reads the weights, in the dtype of the inputs, and nothing else of their size;
@@ -131,26 +143,28 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     query: ``[batch, queries, heads, head_dim]``.
     key: ``[batch, keys, heads, head_dim]``.
     value: same shape as ``key``.
+    where: boolean, broadcast to ``[batch, heads, queries, keys]``: what each query may see; all if
+      absent. Queries that may see nothing find 0.
 
   Returns:
     Same shape as ``query``.
   """
   scale = query.shape[-1] ** -0.5
-  weights = _weights(query * jnp.asarray(scale, query.dtype), key)
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key, where)
   return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 @jax.custom_jvp
-def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
+def _weights(query: jax.Array, key: jax.Array, where: jax.Array | None) -> jax.Array:
   dtype = jnp.promote_types(query.dtype, jnp.float32)
   scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
-  return jax.nn.softmax(scores).astype(query.dtype)
+  return jax.nn.softmax(scores, where=where).astype(query.dtype)
 
 
 @_weights.defjvp
 def _weights_jvp(primals, tangents):
-  (query, key), (d_query, d_key) = primals, tangents
-  weights = _weights(query, key)
+  (query, key, where), (d_query, d_key, _) = primals, tangents
+  weights = _weights(query, key, where)
   product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
   # Products give what they take, so that gradients of scores, too, are multiplied as such.
   return weights, _softmax_change(weights, product(d_query, key) + product(query, d_key))
@@ -163,20 +177,22 @@ def _softmax_change(weights, change):
 
 
 class FeedForward(nn.Module):
-  """Two dense layers with an exact GELU between.
+  """Two dense layers with an exact GELU between, or another activation.
 
   Attributes:
     hidden: width in the middle.
     dtype: of the computation.
+    activation: between the layers.
   """
 
   hidden: int
   dtype: DTypeLike = jnp.float32
+  activation: Callable[[jax.Array], jax.Array] = gelu
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[..., dim]`` to ``[..., dim]``."""
-    y = gelu(dense(self.hidden, self.dtype, "up")(x))
+    y = self.activation(dense(self.hidden, self.dtype, "up")(x))
     return dense(x.shape[-1], self.dtype, "down")(y)
 
 
