@@ -165,6 +165,7 @@ class Attention(nn.Module):
     x: jax.Array,
     queries: jax.Array | None = None,
     *,
+    where: jax.Array | None = None,
     bias: jax.Array | None = None,
     rotation: Rotation | None = None,
   ) -> jax.Array:
@@ -173,12 +174,19 @@ class Attention(nn.Module):
     Args:
       x: ``[batch, tokens, dim]``.
       queries: ``[batch, queries, dim]``; ``x`` itself if absent.
+      where: boolean, broadcast to ``[batch, heads, queries, tokens]``: what each query may see; all
+        if absent. Not for cuDNN.
       bias: ``[batch or 1, heads or 1, queries, tokens]``, added to the scores.
       rotation: turns queries and keys, of a sequence that attends to itself.
 
     Returns:
       ``[batch, queries, dim]``.
+
+    Raises:
+      ValueError: if there is a ``where`` and the implementation is ``cudnn``.
     """
+    if where is not None and self.implementation == "cudnn":
+      raise ValueError("where= needs attention 'xla' or 'auto', got 'cudnn'; choose one of those")
     batch, tokens, dim = x.shape
     head_dim = dim // self.heads
     if self.grid is not None:
@@ -189,7 +197,8 @@ class Attention(nn.Module):
     if implementation == "auto":
       # cuDNN's fused kernel takes 16-bit types and heads of at most 128, in eights.
       fused = jnp.dtype(self.dtype).itemsize == 2 and head_dim <= 128 and head_dim % 8 == 0
-      fused = fused and queries is None and bias is None and platform() == "gpu"
+      fused = fused and all(given is None for given in (queries, where, bias))
+      fused = fused and platform() == "gpu"
       implementation = "cudnn" if fused else "xla"
     count = tokens if queries is None else queries.shape[1]
     lengths = {}
@@ -211,9 +220,11 @@ class Attention(nn.Module):
     if rotation is not None:
       query, key = rotate(query, rotation), rotate(key, rotation)
     if implementation == "cudnn":
-      y = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn", **lengths)
+      y = jax.nn.dot_product_attention(
+        query, key, value, bias=bias, implementation="cudnn", **lengths
+      )
     else:
-      y = attend(query, key, value, bias)
+      y = attend(query, key, value, where=where, bias=bias)
     return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
 
 
@@ -222,7 +233,12 @@ def _even(x: jax.Array) -> jax.Array:
 
 
 def attend(
-  query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  where: jax.Array | None = None,
+  bias: jax.Array | None = None,
 ) -> jax.Array:
   """Softmax attention in plain products, for XLA to fuse.
 
@@ -234,29 +250,33 @@ def attend(
     query: ``[batch, queries, heads, head_dim]``.
     key: ``[batch, keys, heads, head_dim]``.
     value: same shape as ``key``.
+    where: boolean, broadcast to ``[batch, heads, queries, keys]``: what each query may see; all if
+      absent. Queries that may see nothing find 0.
     bias: ``[batch or 1, heads or 1, queries, keys]``, added to the scores; none if absent.
 
   Returns:
     Same shape as ``query``.
   """
   scale = query.shape[-1] ** -0.5
-  weights = _weights(query * jnp.asarray(scale, query.dtype), key, bias)
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key, where, bias)
   return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 @jax.custom_jvp
-def _weights(query: jax.Array, key: jax.Array, bias: jax.Array | None) -> jax.Array:
+def _weights(
+  query: jax.Array, key: jax.Array, where: jax.Array | None, bias: jax.Array | None
+) -> jax.Array:
   dtype = jnp.promote_types(query.dtype, jnp.float32)
   scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
   if bias is not None:
     scores = scores + bias.astype(dtype)
-  return jax.nn.softmax(scores).astype(query.dtype)
+  return jax.nn.softmax(scores, where=where).astype(query.dtype)
 
 
 @_weights.defjvp
 def _weights_jvp(primals, tangents):
-  (query, key, bias), (d_query, d_key, d_bias) = primals, tangents
-  weights = _weights(query, key, bias)
+  (query, key, where, bias), (d_query, d_key, _, d_bias) = primals, tangents
+  weights = _weights(query, key, where, bias)
   product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
   # Products give what they take, so that gradients of scores, too, are multiplied as such.
   change = product(d_query, key) + product(query, d_key)

@@ -10,7 +10,8 @@ from jax.scipy.special import erf
 
 from repjax.augment import crop_flip, simclr_augment
 from repjax.encoders import MLP, ViT, resnet
-from repjax.encoders.transformer import Attention, Block, FeedForward, attend, gelu
+from repjax.encoders.positions import rotary_2d
+from repjax.encoders.transformer import Attention, Block, FeedForward, Rotation, attend, gelu
 from repjax.learners import simclr, simmim, supervised
 
 BFLOAT16 = jnp.bfloat16
@@ -41,20 +42,21 @@ def test_gelu_and_its_gradients_equal_the_definition_in_float64():
 def test_attention_and_its_gradients_equal_the_definition_in_float64():
   rng = np.random.default_rng(0)
   query, key, value, weight = rng.normal(size=(4, 2, 5, 3, 8))
+  bias = rng.normal(size=(1, 3, 5, 5))
   weigh = lambda x: jnp.sum(jnp.asarray(weight, x.dtype) * x)
 
-  def definition(query, key, value):
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8)
+  def definition(query, key, value, bias):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8) + bias
     shares = jnp.exp(scores) / jnp.sum(jnp.exp(scores), -1, keepdims=True)
     return weigh(jnp.einsum("bhqk,bkhd->bqhd", shares, value))
 
   with jax.enable_x64(True):
-    expected = jax.value_and_grad(definition, (0, 1, 2))(query, key, value)
+    expected = jax.value_and_grad(definition, (0, 1, 2, 3))(query, key, value, bias)
     expected = jax.tree.map(np.asarray, expected)
-  arrays = [x.astype(np.float32) for x in (query, key, value)]
-  loss = lambda *args: weigh(attend(*args))
+  arrays = [x.astype(np.float32) for x in (query, key, value, bias)]
+  loss = lambda *args: weigh(attend(*args[:3], bias=args[3]))
   close = lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5)
-  jax.tree.map(close, jax.value_and_grad(loss, (0, 1, 2))(*arrays), expected)
+  jax.tree.map(close, jax.value_and_grad(loss, (0, 1, 2, 3))(*arrays), expected)
   direction = [x[::-1] for x in arrays]
   slope = jax.jvp(loss, arrays, direction)[1]
   close(slope, sum(np.sum(g * d) for g, d in zip(expected[1], direction, strict=True)))
@@ -84,20 +86,26 @@ def test_a_scanned_vit_keeps_no_more_than_an_unrolled_one():
 def test_cudnn_is_given_even_lengths_and_answers_as_xla(monkeypatch, tokens):
   seen = []
 
-  def stand_in(query, key, value, *, implementation, key_value_seq_lengths=None):
+  def stand_in(query, key, value, *, bias, implementation, key_value_seq_lengths=None):
     seen.append((implementation, query.shape[1] % 2, key.shape[1] % 2))
     mask = None
     if key_value_seq_lengths is not None:
       mask = (jnp.arange(key.shape[1])[None] < key_value_seq_lengths[:, None])[:, None, None]
-    return original(query, key, value, mask=mask, implementation="xla")
+    return original(query, key, value, bias=bias, mask=mask, implementation="xla")
 
   original = jax.nn.dot_product_attention
   monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
-  for queries in (None, X[:, :1]):
+  sin, cos = rotary_2d((1, 3), 8)
+  for queries, given in (
+    (None, {}),
+    (X[:, :1], {}),
+    (None, {"rotation": Rotation(sin, cos)}),
+    (X[:, :1], {"bias": X[:1, None, :1, :tokens]}),
+  ):
     x = X[:, :tokens]
     modules = Attention(2, implementation="cudnn"), Attention(2, implementation="xla")
     variables = jax.jit(modules[1].init)(jax.random.key(0), x, queries)
-    loss = lambda v, x, module: jnp.sum(jnp.sin(module.apply(v, x, queries)))
+    loss = lambda v, x, module: jnp.sum(jnp.sin(module.apply(v, x, queries, **given)))
     step = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)
     results = [step(variables, x, module) for module in modules]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), *results)
