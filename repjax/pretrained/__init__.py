@@ -4,9 +4,18 @@ from repjax.pretrained.catalog import TIMM_OTHERS, TIMM_VITS, Model, timm_model
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.load import Pretrained, load_encoder
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
+from repjax.pretrained.tokenizer import Words, canonical, read_tokenizer
+from repjax.pretrained.towers import (
+  OPEN_CLIP,
+  PretrainedText,
+  Towers,
+  load_text,
+  load_towers,
+)
 from repjax.pretrained.vit import Names, PoolNames, vit_rules
 
 __all__ = [
+  "OPEN_CLIP",
   "TIMM_OTHERS",
   "TIMM_VITS",
   "Model",
@@ -14,10 +23,17 @@ __all__ = [
   "PoolNames",
   "Preprocessing",
   "Pretrained",
+  "PretrainedText",
+  "Towers",
+  "Words",
+  "canonical",
   "cut",
   "from_config",
   "load_encoder",
+  "load_text",
+  "load_towers",
   "read_config",
+  "read_tokenizer",
   "standardize",
   "timm_model",
   "vit_rules",

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from repjax.encoders import ConvNeXt, ResNet, Swin, ViT
-from repjax.encoders.transformer import gelu, gelu_tanh, quick_gelu
 from repjax.pretrained.catalog import Model, divided
 from repjax.pretrained.hierarchical import (
   HF_CONVNEXT,
@@ -19,6 +18,7 @@ from repjax.pretrained.hierarchical import (
   swin_rules,
 )
 from repjax.pretrained.preprocessing import CLIP, HALF, Preprocessing
+from repjax.pretrained.text import ACTIVATIONS
 from repjax.pretrained.vit import (
   HF,
   HF_BEIT,
@@ -32,12 +32,6 @@ from repjax.pretrained.vit import (
 )
 from repjax.trees import MATRIX
 
-ACTIVATIONS = {
-  "gelu": gelu,
-  "gelu_pytorch_tanh": gelu_tanh,
-  "quick_gelu": quick_gelu,
-  "silu": jax.nn.silu,
-}
 # Heads, poolers, decoders and tables that are computed.
 _UNUSED = (
   r"pooler\..*",

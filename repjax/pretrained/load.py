@@ -23,6 +23,8 @@ _WANTED = (
   "preprocessor_config.json",
   "model*.safetensors",
   "*.safetensors.index.json",
+  "tokenizer.json",
+  "spiece.model",
 )
 
 
@@ -77,7 +79,7 @@ def load_encoder(
     raise ValueError(f"{name!r} is not a pretrained encoder; say timm/NAME or hf/OWNER/NAME")
   model = timm_model(rest) if owner == "timm" else None  # an unknown name is found out at once
   if weights is None:
-    weights = _download(name if owner == "timm" else rest)
+    weights = download(name if owner == "timm" else rest)
   if model is None:
     folder = Path(weights).expanduser()
     model = from_config(*read_config(folder if folder.is_dir() else folder.parent))
@@ -89,7 +91,23 @@ def load_encoder(
   like = jax.eval_shape(encoder.init, jax.random.key(0), example)
   rules = find_names(model.rules, state, model.prefixes)
   variables = convert(state, rules, like, unused=model.unused, name=str(weights))
-  how = model.preprocessing
+  return finished(encoder, variables, model.preprocessing, rules)
+
+
+def finished(
+  encoder: nn.Module, variables: Tree, how: Preprocessing, rules: Sequence[Rule]
+) -> Pretrained:
+  """An encoder and its weights with the functions that belong to them.
+
+  Args:
+    encoder: the module.
+    variables: its parameters.
+    how: its preprocessing.
+    rules: by which the weights were read.
+
+  Returns:
+    All of it.
+  """
   return Pretrained(
     encoder=encoder,
     variables=variables,
@@ -112,8 +130,19 @@ def _resized(model: Model, image_size: int | None, name: str) -> Model:
   return model._replace(preprocessing=how._replace(size=image_size, corner=image_size))
 
 
-def _download(repository: str) -> Path:
-  """A model's files from the hub, or from its cache."""
+def download(repository: str) -> Path:
+  """A model's files from the Hugging Face hub, or from its cache.
+
+  Args:
+    repository: ``OWNER/NAME``.
+
+  Returns:
+    The folder.
+
+  Raises:
+    FileNotFoundError: if they are not to be had, with the way out.
+    ImportError: if huggingface_hub is not installed.
+  """
   try:
     import huggingface_hub
   except ImportError:

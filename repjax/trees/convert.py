@@ -143,10 +143,11 @@ def convert(
       found |= {path: np.zeros(wanted[path].shape, wanted[path].dtype) for path in rule.ours}
       continue
     value = np.asarray(state[rule.theirs])
-    if len(value) % len(rule.ours):
+    if len(rule.ours) > 1 and len(value) % len(rule.ours):
       misfits.append(f"{rule.theirs} {value.shape} is not {len(rule.ours)} of one size")
       continue
-    for path, part in zip(rule.ours, np.split(value, len(rule.ours)), strict=True):
+    parts = np.split(value, len(rule.ours)) if len(rule.ours) > 1 else [value]
+    for path, part in zip(rule.ours, parts, strict=True):
       if path not in wanted:
         raise KeyError(f"a rule for {rule.theirs} gives {path}, which the module does not have")
       try:

@@ -25,7 +25,7 @@ def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     draw *= np.prod(shape[1:]) ** -0.5
   else:
     draw = name.endswith("weight") + 0.1 * draw
-  return draw.astype(np.float32)
+  return np.asarray(draw, np.float32)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Writes tests/oracles/pretrained.npz: what timm, Hugging Face and OpenCLIP make of drawn weights.
 
-Run from the repository's root in an environment with torch, timm, transformers and safetensors,
-which the tests do not need, with the keys of `repjax.pretrained.TIMM_VITS`:
+Run from the repository's root in an environment with torch, timm, transformers, open_clip and
+safetensors, which the tests do not need, with the keys of `repjax.pretrained.TIMM_VITS`:
 
   python tests/oracles/pretrained.py NAME ...
 
@@ -18,6 +18,7 @@ import sys
 import tempfile
 
 import numpy as np
+import open_clip
 import timm
 import torch
 import transformers
@@ -162,6 +163,59 @@ def of_hugging_face(out):
     out[f"hf/{name}/pooled"] = pooled.flatten(1)
 
 
+def words():
+  """Texts of nine words below 50; 49, the end, stands once in each."""
+  found = np.random.default_rng(0).integers(1, 48, (2, 9))
+  found[0, 5], found[1, 8] = 49, 49
+  return torch.from_numpy(found)
+
+
+def of_texts(out):
+  t = transformers
+  image = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": SIDE,
+    "patch_size": 8, "intermediate_size": 64,
+  }  # fmt: skip
+  text = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "vocab_size": 50, "max_position_embeddings": 9, "bos_token_id": 48, "eos_token_id": 49,
+  }  # fmt: skip
+  clip = t.CLIPConfig(vision_config=image, text_config=text, projection_dim=16)
+  siglip = t.SiglipConfig(vision_config=image, text_config=text | {"projection_size": 32})
+  for name, kind, config in (
+    ("clip", t.CLIPModel, clip),
+    ("siglip", t.SiglipModel, siglip),
+    ("bert", t.BertModel, t.BertConfig(**text)),
+  ):
+    with tempfile.TemporaryDirectory() as folder:
+      kind(config).save_pretrained(folder)
+      file = f"{folder}/model.safetensors"
+      state = load_file(file)
+      save_file(drawn(state), file, {"format": "pt"})
+      model = kind.from_pretrained(folder).eval()
+      written = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    out[f"text/{name}/config"], out[f"text/{name}/shapes"] = json.dumps(written), shapes(state)
+    with torch.no_grad():
+      if name == "bert":
+        there = torch.arange(9)[None] < torch.tensor([[6], [9]])
+        answer = model(words(), attention_mask=there.long())
+        out["text/bert/tokens"] = answer.last_hidden_state
+      else:
+        answer = model(input_ids=words(), pixel_values=images())
+        out[f"text/{name}/logits"] = answer.logits_per_image
+  model = open_clip.CLIP(
+    16,
+    {"image_size": SIDE, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8},
+    {"context_length": 9, "vocab_size": 50, "width": 24, "heads": 4, "layers": 2},
+    quick_gelu=True,
+  ).eval()
+  state = model.state_dict()
+  out["text/open_clip/shapes"] = shapes(state)
+  model.load_state_dict(drawn(state), strict=False)
+  with torch.no_grad():
+    out["text/open_clip/logits"] = model.get_logits(images(), words())[0]
+
+
 def of_torchvision(out):
   """Resize and crop of images of odd shapes."""
   modes = transforms.InterpolationMode
@@ -196,9 +250,10 @@ def main() -> None:
   out = {}
   of_torchvision(out)
   counts(out)
+  of_texts(out)
   of_timm(out)
   of_hugging_face(out)
-  packages = ("torch", "torchvision", "timm", "transformers")
+  packages = ("torch", "torchvision", "timm", "transformers", "open_clip_torch")
   out["versions"] = json.dumps({p: importlib.metadata.version(p) for p in packages})
   arrays = {k: v if isinstance(v, str) else v.numpy() for k, v in out.items()}
   np.savez_compressed(ROOT / "pretrained.npz", **arrays)
