@@ -3,6 +3,7 @@
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.crossvit import CrossViT, crossvit
+from repjax.encoders.cswin import CSWin, CSWinBlock, StripeAttention, cswin
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -28,6 +29,8 @@ __all__ = [
   "SIZES",
   "TNT",
   "Autoencoder",
+  "CSWin",
+  "CSWinBlock",
   "ConvNet",
   "CrossViT",
   "Decoded",
@@ -43,12 +46,14 @@ __all__ = [
   "Relations",
   "ResNet",
   "Reweighting",
+  "StripeAttention",
   "TableTransformer",
   "TokenPredictor",
   "ViT",
   "VideoTransformer",
   "class_attention",
   "crossvit",
+  "cswin",
   "interpolate",
   "patchify",
   "resnet",
