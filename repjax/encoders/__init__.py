@@ -4,6 +4,7 @@ from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.crossvit import CrossViT, crossvit
 from repjax.encoders.cswin import CSWin, CSWinBlock, StripeAttention, cswin
+from repjax.encoders.dhvt import DHVT, HeadInteraction, dhvt
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
@@ -24,6 +25,7 @@ from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
   "DEPTHS",
+  "DHVT",
   "GRU",
   "MLP",
   "SIZES",
@@ -39,6 +41,7 @@ __all__ = [
   "Flat",
   "Gaussian",
   "GaussianEncoder",
+  "HeadInteraction",
   "PatchMLP",
   "PixelDecoder",
   "PointNet",
@@ -54,6 +57,7 @@ __all__ = [
   "class_attention",
   "crossvit",
   "cswin",
+  "dhvt",
   "interpolate",
   "patchify",
   "resnet",
