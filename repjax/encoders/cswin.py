@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.depthwise import depthwise
 from repjax.encoders.features import Features
 from repjax.encoders.positions import check_divisible, patchify, unpatchify
 from repjax.encoders.transformer import FeedForward, attend, dense, norm
@@ -166,10 +166,7 @@ class _Depthwise(nn.Module):
     outputs = []
     for i, x in enumerate(maps):
       own = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
-      y = lax.conv_general_dilated(
-        x, kernel[..., own].astype(self.dtype), (1, 1), "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1],
-      )  # fmt: skip
+      y = depthwise(x, kernel[..., own].astype(self.dtype))
       outputs.append(y + bias[None, None, None, own].astype(self.dtype))
     return outputs
 

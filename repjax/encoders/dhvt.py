@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.depthwise import depthwise
 from repjax.encoders.features import Features
 from repjax.encoders.positions import check_divisible
 from repjax.encoders.transformer import Attention, Implementation, dense, gelu, norm
@@ -167,9 +168,11 @@ class _Aggregation(nn.Module):
     dim = x.shape[-1]
     class_token, patches = x[:, :1], x[:, 1:].reshape(len(x), *self.grid, dim)
     up = gelu(self.norm(name="norm_1")(dense(self.hidden, self.dtype, "up")(patches)))
-    mixed = nn.Conv(
-      self.hidden, (3, 3), feature_group_count=self.hidden, dtype=self.dtype, name="depthwise"
-    )(up)
+    shape = (3, 3, 1, self.hidden)
+    kernel = self.param("depthwise_kernel", nn.initializers.lecun_normal(), shape)
+    bias = self.param("depthwise_bias", nn.initializers.zeros, (self.hidden,))
+    mixed = depthwise(up, kernel.astype(self.dtype))
+    mixed = mixed + bias[None, None, None].astype(self.dtype)
     mixed = up + gelu(self.norm(name="norm_2")(mixed))
     patches = self.norm(name="norm_3")(dense(dim, self.dtype, "down")(mixed))
     # Eq. 4 and 5; nothing holds the scale between 0 and 1 here.
