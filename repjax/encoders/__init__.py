@@ -4,7 +4,9 @@ from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.encoders.crossvit import CrossViT, crossvit
+from repjax.encoders.cswin import CSWin, CSWinBlock, StripeAttention, cswin
 from repjax.encoders.deep_sets import DeepSets
+from repjax.encoders.dhvt import DHVT, HeadInteraction, dhvt
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
@@ -42,6 +44,7 @@ from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
   "DEPTHS",
+  "DHVT",
   "GRU",
   "MLP",
   "SIZES",
@@ -49,6 +52,8 @@ __all__ = [
   "TNT",
   "UMBC",
   "Autoencoder",
+  "CSWin",
+  "CSWinBlock",
   "ConvNeXt",
   "ConvNet",
   "CrossViT",
@@ -63,6 +68,7 @@ __all__ = [
   "Gaussian",
   "GaussianEncoder",
   "GlobalResponseNorm",
+  "HeadInteraction",
   "InducedAttention",
   "LocationEncoder",
   "PatchMLP",
@@ -83,6 +89,7 @@ __all__ = [
   "SirenNet",
   "SlotSums",
   "Stream",
+  "StripeAttention",
   "Swin",
   "TableTransformer",
   "TextTransformer",
@@ -94,6 +101,8 @@ __all__ = [
   "class_attention",
   "convnext",
   "crossvit",
+  "cswin",
+  "dhvt",
   "double_fourier_sphere",
   "glnet",
   "global_local_similarity",
