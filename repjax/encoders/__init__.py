@@ -16,6 +16,7 @@ from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.unified_norm import UnifiedNorm, fuse_norm, keep_statistics
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
@@ -41,10 +42,13 @@ __all__ = [
   "Reweighting",
   "TableTransformer",
   "TokenPredictor",
+  "UnifiedNorm",
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "fuse_norm",
   "interpolate",
+  "keep_statistics",
   "patchify",
   "resnet",
   "sincos_2d",
