@@ -2,9 +2,16 @@
 
 from repjax.encoders.autoencoder import Autoencoder
 from repjax.encoders.convnet import ConvNet
+from repjax.encoders.dyn_perceiver import (
+  DynPerceiver,
+  dyn_perceiver,
+  exit_early,
+  exit_thresholds,
+)
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
+from repjax.encoders.perceiver import Perceiver, fourier_positions
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
 from repjax.encoders.positions import interpolate, patchify, sincos_2d, unpatchify
@@ -29,11 +36,13 @@ __all__ = [
   "ConvNet",
   "Decoded",
   "DenseDecoder",
+  "DynPerceiver",
   "Features",
   "Flat",
   "Gaussian",
   "GaussianEncoder",
   "PatchMLP",
+  "Perceiver",
   "PixelDecoder",
   "PointNet",
   "Prototypes",
@@ -46,6 +55,10 @@ __all__ = [
   "ViT",
   "VideoTransformer",
   "class_attention",
+  "dyn_perceiver",
+  "exit_early",
+  "exit_thresholds",
+  "fourier_positions",
   "fuse_norm",
   "interpolate",
   "keep_statistics",
