@@ -11,6 +11,7 @@ from repjax.encoders.dyn_perceiver import (
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
 from repjax.encoders.mlp import MLP
+from repjax.encoders.mobilenet import MOBILENETS, MobileNet, mobilenet
 from repjax.encoders.perceiver import Perceiver, fourier_positions
 from repjax.encoders.pixels import PixelDecoder
 from repjax.encoders.point import PointNet
@@ -23,6 +24,7 @@ from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.table import TableTransformer
+from repjax.encoders.ulsam import SubspaceAttention
 from repjax.encoders.unified_norm import UnifiedNorm, fuse_norm, keep_statistics
 from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
@@ -31,6 +33,7 @@ __all__ = [
   "DEPTHS",
   "GRU",
   "MLP",
+  "MOBILENETS",
   "SIZES",
   "Autoencoder",
   "ConvNet",
@@ -41,6 +44,7 @@ __all__ = [
   "Flat",
   "Gaussian",
   "GaussianEncoder",
+  "MobileNet",
   "PatchMLP",
   "Perceiver",
   "PixelDecoder",
@@ -49,6 +53,7 @@ __all__ = [
   "Relations",
   "ResNet",
   "Reweighting",
+  "SubspaceAttention",
   "TableTransformer",
   "TokenPredictor",
   "UnifiedNorm",
@@ -62,6 +67,7 @@ __all__ = [
   "fuse_norm",
   "interpolate",
   "keep_statistics",
+  "mobilenet",
   "patchify",
   "resnet",
   "sincos_2d",
