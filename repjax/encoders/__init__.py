@@ -10,6 +10,13 @@ from repjax.encoders.dyn_perceiver import (
 )
 from repjax.encoders.features import Features
 from repjax.encoders.flat import Flat
+from repjax.encoders.gabor import (
+  GaborBank,
+  GaborTexture,
+  Waves,
+  gabor_kernels,
+  texture_statistics,
+)
 from repjax.encoders.mlp import MLP
 from repjax.encoders.mobilenet import MOBILENETS, MobileNet, mobilenet
 from repjax.encoders.perceiver import Perceiver, fourier_positions
@@ -42,6 +49,8 @@ __all__ = [
   "DynPerceiver",
   "Features",
   "Flat",
+  "GaborBank",
+  "GaborTexture",
   "Gaussian",
   "GaussianEncoder",
   "MobileNet",
@@ -59,12 +68,14 @@ __all__ = [
   "UnifiedNorm",
   "ViT",
   "VideoTransformer",
+  "Waves",
   "class_attention",
   "dyn_perceiver",
   "exit_early",
   "exit_thresholds",
   "fourier_positions",
   "fuse_norm",
+  "gabor_kernels",
   "interpolate",
   "keep_statistics",
   "mobilenet",
@@ -72,6 +83,7 @@ __all__ = [
   "resnet",
   "sincos_2d",
   "stack_blocks",
+  "texture_statistics",
   "unpatchify",
   "unstack_blocks",
   "vit",
