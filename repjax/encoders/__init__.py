@@ -1,6 +1,7 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.autoencoder import Autoencoder
+from repjax.encoders.compander import Companded, compand, compand_tree, expand, expand_tree
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.dyn_perceiver import (
   DynPerceiver,
@@ -43,6 +44,7 @@ __all__ = [
   "MOBILENETS",
   "SIZES",
   "Autoencoder",
+  "Companded",
   "ConvNet",
   "Decoded",
   "DenseDecoder",
@@ -70,9 +72,13 @@ __all__ = [
   "VideoTransformer",
   "Waves",
   "class_attention",
+  "compand",
+  "compand_tree",
   "dyn_perceiver",
   "exit_early",
   "exit_thresholds",
+  "expand",
+  "expand_tree",
   "fourier_positions",
   "fuse_norm",
   "gabor_kernels",
