@@ -31,6 +31,15 @@ from repjax.encoders.relations import Relations, class_attention, with_relations
 from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
+from repjax.encoders.sharpdarts import (
+  OPERATIONS,
+  CellNet,
+  Genotype,
+  Sharp,
+  SharpSepConv,
+  derive,
+  mixing_weights,
+)
 from repjax.encoders.table import TableTransformer
 from repjax.encoders.ulsam import SubspaceAttention
 from repjax.encoders.unified_norm import UnifiedNorm, fuse_norm, keep_statistics
@@ -42,8 +51,10 @@ __all__ = [
   "GRU",
   "MLP",
   "MOBILENETS",
+  "OPERATIONS",
   "SIZES",
   "Autoencoder",
+  "CellNet",
   "Companded",
   "ConvNet",
   "Decoded",
@@ -55,6 +66,7 @@ __all__ = [
   "GaborTexture",
   "Gaussian",
   "GaussianEncoder",
+  "Genotype",
   "MobileNet",
   "PatchMLP",
   "Perceiver",
@@ -64,6 +76,8 @@ __all__ = [
   "Relations",
   "ResNet",
   "Reweighting",
+  "Sharp",
+  "SharpSepConv",
   "SubspaceAttention",
   "TableTransformer",
   "TokenPredictor",
@@ -74,6 +88,7 @@ __all__ = [
   "class_attention",
   "compand",
   "compand_tree",
+  "derive",
   "dyn_perceiver",
   "exit_early",
   "exit_thresholds",
@@ -84,6 +99,7 @@ __all__ = [
   "gabor_kernels",
   "interpolate",
   "keep_statistics",
+  "mixing_weights",
   "mobilenet",
   "patchify",
   "resnet",
