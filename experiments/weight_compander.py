@@ -7,6 +7,11 @@ and with its kernels seen through learnt curves, without and with decay. Decay a
 numbers that are best on 1,000 other digits of the train split. ``accuracy`` is that on 2,000 test
 digits, ``near_zero`` the share of weights below a tenth of their layer's root mean square,
 ``kurtosis`` says how heavy their tails are (3 for a normal distribution, 1.8 for a uniform one).
+
+A seed takes half a minute of one core. Over three seeds the weights are what the paper says:
+fewer near zero (0.060 with curves, 0.076 without, 0.083 with decay) and lighter tails (kurtosis
+1.98, 2.66, 5.0). Accuracy does not follow in a net so small: 0.773 with curves, 0.773 without,
+0.779 with decay, 0.776 with both, 0.111 untrained (results/weight_compander.json).
 """
 
 import jax
