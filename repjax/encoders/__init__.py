@@ -1,7 +1,7 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.autoencoder import Autoencoder
-from repjax.encoders.compander import Companded, compand, compand_tree, expand, expand_tree
+from repjax.encoders.compander import Companded, compand_tree, expand_tree
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.dyn_perceiver import (
   DynPerceiver,
@@ -32,12 +32,10 @@ from repjax.encoders.resnet import DEPTHS, ResNet, resnet
 from repjax.encoders.reweighting import Reweighting
 from repjax.encoders.sequence import GRU, PatchMLP
 from repjax.encoders.sharpdarts import (
-  OPERATIONS,
   CellNet,
   Genotype,
-  Sharp,
   SharpSepConv,
-  derive,
+  derive_cells,
   mixing_weights,
 )
 from repjax.encoders.table import TableTransformer
@@ -51,7 +49,6 @@ __all__ = [
   "GRU",
   "MLP",
   "MOBILENETS",
-  "OPERATIONS",
   "SIZES",
   "Autoencoder",
   "CellNet",
@@ -76,7 +73,6 @@ __all__ = [
   "Relations",
   "ResNet",
   "Reweighting",
-  "Sharp",
   "SharpSepConv",
   "SubspaceAttention",
   "TableTransformer",
@@ -86,13 +82,11 @@ __all__ = [
   "VideoTransformer",
   "Waves",
   "class_attention",
-  "compand",
   "compand_tree",
-  "derive",
+  "derive_cells",
   "dyn_perceiver",
   "exit_early",
   "exit_thresholds",
-  "expand",
   "expand_tree",
   "fourier_positions",
   "fuse_norm",

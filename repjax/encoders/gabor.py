@@ -174,7 +174,7 @@ class GaborTexture(nn.Module):
 
   Attributes:
     encoder: images to `Features` whose last layer is a map ``[batch, h, w, dim]``.
-    bank: the filters.
+    bank: the filters, such as `GaborBank`: ``[b, h, w, c] -> [b, h, w, maps]``.
     grid: regions along each side; divides image and map.
     keep: how many of them the filters see.
     hidden: width in the middle of the net.
@@ -188,7 +188,7 @@ class GaborTexture(nn.Module):
   """
 
   encoder: nn.Module
-  bank: GaborBank
+  bank: nn.Module
   grid: int = 2
   keep: int = 2
   hidden: int = 64

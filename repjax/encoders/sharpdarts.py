@@ -230,7 +230,7 @@ class CellNet(nn.Module):
     return jnp.concatenate(states[2:], -1)
 
 
-def derive(params: Tree, operations: tuple[str, ...]) -> Genotype:
+def derive_cells(params: Tree, operations: tuple[str, ...]) -> Genotype:
   """The cells that a search has found: each node's two strongest inputs by their best operations.
 
   Args:

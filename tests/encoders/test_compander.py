@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from repjax.encoders import Companded, ConvNet, ResNet, compand, compand_tree, expand, expand_tree
+from repjax.encoders import Companded, ConvNet, ResNet, compand_tree, expand_tree
+from repjax.encoders.compander import compand, expand
 from repjax.learners import by_gradient, supervised
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from repjax.encoders import CellNet, Genotype, Sharp, SharpSepConv, derive, mixing_weights
+from repjax.encoders import CellNet, Genotype, SharpSepConv, derive_cells, mixing_weights
+from repjax.encoders.sharpdarts import Sharp
 from repjax.train.flops import count_flops
 
 RNG = np.random.default_rng(0)
@@ -75,7 +76,7 @@ def test_a_found_cell_is_the_search_space_where_its_weights_are_all_or_nothing()
   variables = drawn(search, IMAGE)
   sure = lambda *picks: 1e4 * np.eye(4, dtype=np.float32)[list(picks)]
   params = variables["params"] | {"alphas_normal": sure(3, 1), "alphas_reduce": sure(2, 3)}
-  genotype = derive(params, OPERATIONS)
+  genotype = derive_cells(params, OPERATIONS)
   assert genotype == Genotype(
     normal=((("sep_conv_3x3", 0), ("skip", 1)),),
     reduce=((("max_pool_3x3", 0), ("sep_conv_3x3", 1)),),
@@ -95,7 +96,7 @@ def test_nodes_keep_their_two_strongest_inputs_and_never_nothing():
   alphas[4, 3] = 1.0
   params = {"alphas_normal": alphas, "alphas_reduce": alphas}
   wanted = ((("skip", 0), ("sep_conv_3x3", 1)), (("max_pool_3x3", 0), ("sep_conv_3x3", 2)))
-  assert derive(params, OPERATIONS) == Genotype(wanted, wanted)
+  assert derive_cells(params, OPERATIONS) == Genotype(wanted, wanted)
 
 
 @pytest.mark.thorough
