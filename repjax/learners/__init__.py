@@ -50,6 +50,7 @@ from repjax.learners.t_jepa import t_jepa
 from repjax.learners.teacher import Teacher, rising_momentum, rising_temperature
 from repjax.learners.transitive_invariance import chains, transitive_invariance
 from repjax.learners.umt import AlignmentHeads, umt
+from repjax.learners.usi import usi
 from repjax.learners.vicreg import vicreg
 from repjax.learners.views import Crops, Seen, joint_embedding
 
@@ -136,5 +137,6 @@ __all__ = [
   "transitive_invariance",
   "umt",
   "unrolled",
+  "usi",
   "vicreg",
 ]
