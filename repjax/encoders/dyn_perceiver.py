@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from repjax.arrays import at_least_float32, split_batch
 from repjax.encoders.features import Features
 from repjax.encoders.perceiver import Look
-from repjax.encoders.resnet import _Block, _conv
+from repjax.encoders.resnet import ResidualBlock, conv
 from repjax.encoders.transformer import dense, norm
 
 
@@ -134,7 +134,7 @@ class DynPerceiver(nn.Module):
       for j in range(blocks):
         stride, out = 2 if i and not j else 1, self.width * 2**i
         name = f"stage_{i}_block_{j}"
-        x = _Block(out, stride, self.bottleneck, True, batch_norm, self.dtype, name=name)(x)
+        x = ResidualBlock(out, stride, self.bottleneck, True, batch_norm, self.dtype, name=name)(x)
     heard = logits[-1:]
     if self.classes:
       logits.append(say(jnp.mean(x, (1, 2)), [], "map"))
@@ -149,7 +149,7 @@ class DynPerceiver(nn.Module):
 
   def _stem(self, image, batch_norm):
     kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-    x = _conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
+    x = conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
     x = nn.relu(batch_norm(name="stem_norm")(x))
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.stem == "imagenet" else x
 

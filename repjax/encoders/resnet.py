@@ -71,14 +71,14 @@ class ResNet(nn.Module):
       dtype=self.dtype,
     )
     kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-    x = _conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
+    x = conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
     x = nn.relu(norm(name="stem_norm")(x))
     if self.stem == "imagenet":
       x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     layers = []
     for i, blocks in enumerate(self.stages):
       for j in range(blocks):
-        x = _Block(
+        x = ResidualBlock(
           self.width * 2**i,
           2 if i and not j else 1,
           self.bottleneck,
@@ -91,8 +91,17 @@ class ResNet(nn.Module):
     return Features(jnp.mean(x, (1, 2)), x.reshape(len(x), -1, x.shape[-1]), tuple(layers))
 
 
-class _Block(nn.Module):
-  """Convolutions around a shortcut, which is projected where the shape changes."""
+class ResidualBlock(nn.Module):
+  """Convolutions around a shortcut, which is projected where the shape changes.
+
+  Attributes:
+    width: channels, a quarter of those of the result with ``bottleneck``.
+    stride: of the 3x3 convolution.
+    bottleneck: three convolutions rather than two.
+    zero_init: whether the block starts as the identity.
+    norm: makes the norms, by ``name=`` and ``scale_init=``.
+    dtype: of the computation.
+  """
 
   width: int
   stride: int
@@ -103,6 +112,7 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, height, width, channels]`` to as much over ``stride``, ``width`` wide."""
     out = self.width * (4 if self.bottleneck else 1)
     # (width, kernel, stride) of each convolution.
     plan = [(self.width, 3, self.stride), (out, 3, 1)]
@@ -111,18 +121,29 @@ class _Block(nn.Module):
     last = nn.initializers.zeros if self.zero_init else nn.initializers.ones
     x = y = split_batch(x)
     for i, (width, kernel, stride) in enumerate(plan):
-      y = _conv(width, kernel, stride, self.dtype, f"conv_{i}")(y)
+      y = conv(width, kernel, stride, self.dtype, f"conv_{i}")(y)
       if i < len(plan) - 1:
         y = nn.relu(self.norm(name=f"norm_{i}")(y))
     y = self.norm(name=f"norm_{len(plan) - 1}", scale_init=last)(y)
     if x.shape != y.shape:
-      x = _conv(out, 1, self.stride, self.dtype, "shortcut_conv")(x)
+      x = conv(out, 1, self.stride, self.dtype, "shortcut_conv")(x)
       x = self.norm(name="shortcut_norm")(x)
     return nn.relu(x + y)
 
 
-def _conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> nn.Conv:
-  # Padding as in PyTorch: the same on both sides, also where the stride is 2.
+def conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> nn.Conv:
+  """A convolution without bias, padded as in PyTorch: alike on both sides, at stride 2 too.
+
+  Args:
+    width: channels of the result.
+    kernel: side.
+    stride: in pixels.
+    dtype: of the computation.
+    name: of the layer among its module's parameters.
+
+  Returns:
+    The layer.
+  """
   return nn.Conv(
     width,
     (kernel, kernel),
