@@ -8,6 +8,12 @@ classifiers' cross entropies. An image leaves at the first classifier that is su
 thresholds that are best within a budget are chosen on 1,000 others. ``at_45`` to ``at_100``
 are accuracies on 2,000 test images within those percentages of the residual net's whole cost in
 multiplications, ``front`` is their mean, ``last`` the last classifier's accuracy for all images.
+
+A seed takes two minutes of one core. Over three seeds the code's exits win where it is early: 0.719
+against 0.438 within 45% of the cost, 0.849 against 0.644 within 60%, 0.912 against 0.834 within
+75%, 0.863 against 0.761 over all budgets; untrained 0.116. They lose late: the last classifier has
+0.918 where the residual net, which is a sixth dearer and all convolution, has 0.947, so that the
+paper's claim of an unharmed last exit does not hold after 400 steps (results/early_exit.json).
 """
 
 import functools
