@@ -131,7 +131,7 @@ def part_of_data(
   Args:
     settings: the flags.
     train: how many to learn from, drawn anew for each seed; all if there are fewer.
-    test: how many to judge on, the first ones of the test split; all if there are fewer.
+    test: how many to judge on, the same for all seeds; all if there are fewer.
     seed: of the draw.
 
   Returns:
@@ -148,8 +148,12 @@ def part_of_data(
       image = np.round(halves).astype(np.uint8)
     return data.Arrays(image, found["label"])
 
-  drawn = data.indices(seed, 0, min(train, len(dataset.train)), len(dataset.train))
-  return part(dataset.train, drawn), part(dataset.test, np.arange(min(test, len(dataset.test))))
+  # Drawn on either side: files may be in the order of their classes.
+  draw = lambda split, count, seed: data.indices(seed, 0, min(count, len(split)), len(split))
+  return (
+    part(dataset.train, draw(dataset.train, train, seed)),
+    part(dataset.test, draw(dataset.test, test, 0)),
+  )
 
 
 def three_parts(settings: Settings, *, image_size: int, seed: int) -> list[dict[str, np.ndarray]]:
