@@ -10,6 +10,11 @@ fine-tuned on 60 labelled scenes to say at each point what a detector's head say
 the box, where from there the centre is, heading, length, width and kind; points vote by the first.
 ``raw_points`` are linear heads on coordinates beside their mean and deviation over the scene.
 ``box`` is the mean R2 of centre, heading, length and width, ``kind`` the accuracy.
+
+A seed takes two minutes of one core. The claim does not hold here: over three seeds ``box`` is
+0.288 after equivariant pretraining, 0.292 after invariant, 0.288 without any, and linear heads on
+coordinates reach 0.486; standard errors are 0.02 to 0.06. What 60 scenes and 200 steps of
+fine-tuning teach decides, not what came before.
 """
 
 import jax

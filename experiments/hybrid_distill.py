@@ -7,6 +7,11 @@ teachers: one of both, and one of the features of either. ``linear`` and ``knn_2
 features; ``diversity`` is the deviation over heads, mean over blocks, of how far a head looks, in
 patches. The paper claims that the student of both tells classes apart like the contrastive one and
 looks as diversely as the masked one. Teachers, the encoder as it starts and pixels are beside them.
+
+A seed takes two minutes of one core. Over three seeds the half on diversity holds: 0.189 (0.062
+standard error) like the masked teacher's 0.191, where students of features alone have 0.097 and
+0.085. The other half does not: the linear probe gives 0.865, the student of the contrastive
+features 0.910, that of the masked ones 0.873, the encoder as it starts 0.850, pixels 0.979.
 """
 
 import functools

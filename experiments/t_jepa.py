@@ -6,6 +6,11 @@ A linear probe on features of two tables that come with scikit-learn is compared
 probe on the columns, and with an encoder that is not trained; a run without the regularisation
 token tells whether features collapse without it, as the paper finds. Features are all tokens in a
 row, as the authors' probes take them.
+
+A seed takes two minutes of one core. Over three seeds the probe gives 0.962 (0.003 standard error)
+for T-JEPA, 0.963 without the regularisation token, 0.958 untrained, 0.957 for the columns: nothing
+is shown. Nor does the token keep features up on these tables: their deviation falls to 0.31 with it
+and 0.40 without, from 0.62.
 """
 
 import functools

@@ -8,6 +8,11 @@ the direction in which it moves, with tokens chosen at random, with the reconstr
 pixels (VideoMAE's objective) on the same student and as many steps, with the student as it starts,
 and with the mean of the teacher's features over frames, which cannot tell directions. The paper
 claims that alignment beats reconstruction and attention beats chance.
+
+A seed takes three minutes of one core. Over three seeds alignment is above reconstruction, digits
+0.536 to 0.506 and the mean of both probes 0.491 to 0.475, by little more than the noise (0.002 and
+0.009); attention does not beat chance (0.491 to 0.500), and the student as it starts has 0.492, the
+teacher 0.532, pixels 0.810: so short a training adds nothing to random features.
 """
 
 import functools

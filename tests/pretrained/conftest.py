@@ -1,0 +1,13 @@
+"""How tests of pretrained encoders are compiled."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def unoptimized():
+  """Programs that run once are worth no optimization."""
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
