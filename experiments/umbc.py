@@ -6,7 +6,9 @@ trains nets that read 60 points of a mixture of four Gaussians and answer with t
 likelihood of the points (Lee et al., 2018, section 5.3): a Set Transformer over slots (UMBC), the
 same with the gradient of 20 of the points, and deep sets (the rival, with more parameters). ``nll``
 is per point on new sets; ``pieces`` the same where the points come in five parts, neighbours in the
-plane together. ``oracle`` is the true mixture, ``one_gaussian`` one Gaussian fitted to each set.
+plane together. Each takes the better of two learning rates on sets apart; gradients are clipped,
+without which some seeds of UMBC never look at the points. ``oracle`` is the true mixture,
+``one_gaussian`` one Gaussian fitted to each set.
 """
 
 import jax
@@ -21,10 +23,11 @@ from repjax.learners import Objective, by_gradient
 from repjax.train.launch import Settings, run_app
 
 CLUSTERS, POINTS, DIM, SCALE = 4, 60, 32, 0.3
-STEPS, BATCH, LEARN, PIECES = 3000, 16, 20, 5
+STEPS, BATCH, LEARN, PIECES, RATES = 2000, 16, 20, 5, (1e-3, 3e-3)
 DATA = (
   "sets of 60 points in the plane, drawn from 4 Gaussians of deviation 0.3, centres uniform in "
-  "[-4, 4], shares from a flat Dirichlet distribution; 10,000 sets to train on, 1,000 to test on"
+  "[-4, 4], shares from a flat Dirichlet distribution; 10,000 sets to train on, 1,000 to choose "
+  "on, 1,000 to test on"
 )
 
 
@@ -33,6 +36,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, STEPS)
   rng = np.random.default_rng(seed)
   train, _ = draw(rng, 10_000)
+  chosen, _ = draw(rng, 1_000)
   test, oracle = draw(rng, 1_000)
   slots = SetTransformer(DIM, 1, 4, points=0, seeds=CLUSTERS, pooled_depth=1)
   umbc = UMBC(slots, (DIM, DIM), 16, DIM, 4)
@@ -45,15 +49,25 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   numbers = {}
   for name, (encoder, learn) in nets.items():
     net = Mixture(encoder)
-    schedule = optax.cosine_decay_schedule(1e-3, steps)
-    learner = by_gradient(objective(net, learn), optax.adam(schedule))
+
+    def make(rate, net=net, learn=learn):
+      schedule = optax.cosine_decay_schedule(rate, steps)
+      return by_gradient(
+        objective(net, learn), optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+      )
+
+    learner = claim.side_by_side(make, np.array(RATES, np.float32))
     options = {"steps": steps, "batch_size": BATCH, "seed": seed}
-    state = claim.fit(learner, {"points": train}, **options)
-    likelihood = jax.jit(lambda params, points, net=net: nll(net.apply(params, points), points))
-    numbers[name] = {"nll": float(np.mean(likelihood({"params": state.params}, test)))}
+    states = claim.fit(learner, {"points": train}, **options)
+    of_sets = jax.jit(
+      lambda params, points, net=net: jnp.mean(nll(net.apply(params, points), points))
+    )
+    each = [{"params": jax.tree.map(lambda x: x[i], states.params)} for i in range(len(RATES))]
+    params = min(each, key=lambda params: float(of_sets(params, chosen)))
+    numbers[name] = {"nll": float(of_sets(params, test))}
     if encoder is umbc:
-      numbers[name]["pieces"] = float(np.mean(jax.jit(in_pieces, static_argnums=0)(
-        net, {"params": state.params}, test)))  # fmt: skip
+      streamed = jax.jit(in_pieces, static_argnums=0)(net, params, test)
+      numbers[name]["pieces"] = float(np.mean(streamed))
   numbers["oracle"] = {"nll": float(oracle)}
   centre, spread = test.mean(1, keepdims=True), test.std(1, keepdims=True)
   alone = jnp.zeros((len(test), 1)), jnp.asarray(centre), jnp.asarray(spread)
