@@ -32,6 +32,9 @@ TIMM = {
   "beit": "beit_base_patch16_224",
 }
 HF = [key.split("/")[1] for key in FIXTURE if key.startswith("hf/") and key.endswith("/config")]
+# What differs from timm in more than names; the others wait for --thorough.
+EVERYDAY = ("dinov2", "dinov3", "clip", "convnextv2", "swin", "resnet")
+HF = [pytest.param(x, marks=() if x in EVERYDAY else pytest.mark.thorough) for x in HF]
 
 
 def state_of(case):

@@ -38,7 +38,7 @@ def saved(case, folder):
 
 
 def check(pair, case, state):
-  seen = pair.image.encoder.apply(pair.image.variables, IMAGE).pooled
+  seen = jax.jit(pair.image.encoder.apply)(pair.image.variables, IMAGE).pooled
   said = jax.jit(pair.text.encode)(pair.text.variables, words()).pooled
   seen, said = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (seen, said))
   logits = pair.logit_scale * seen @ said.T + pair.logit_bias
