@@ -6,7 +6,16 @@ import numpy as np
 
 from repjax.encoders import ConvNeXt, ResNet, Swin
 from repjax.encoders.positions import pair
-from repjax.trees import CONVOLUTION, SAME, Form, Rule, dense_rules, norm_rules, patches
+from repjax.trees import (
+  CONVOLUTION,
+  SAME,
+  Form,
+  Rule,
+  dense_rules,
+  joined_rules,
+  norm_rules,
+  patches,
+)
 
 #: Three leading axes of one less.
 _FLAT = Form(np.ravel, lambda x: x[None, None, None])
@@ -225,9 +234,7 @@ def swin_rules(net: Swin, names: SwinNames) -> list[Rule]:
       theirs, ours = names.block.format(i, j), f"params/stage_{i}_block_{j}"
       rules += norm_rules(theirs + names.norm_1, f"{ours}/norm_1")
       parts = [f"{ours}/attention/{x}" for x in ("query", "key", "value")]
-      shares = [parts] if len(names.qkv) == 1 else [[part] for part in parts]
-      for name, share in zip(names.qkv, shares, strict=True):
-        rules += dense_rules(theirs + name, *share)
+      rules += joined_rules([theirs + name for name in names.qkv], parts)
       rules.append(Rule(theirs + names.table, (f"{ours}/attention/position_bias",)))
       rules += dense_rules(theirs + names.out, f"{ours}/attention/out")
       rules += norm_rules(theirs + names.norm_2, f"{ours}/norm_2")

@@ -7,7 +7,7 @@ import jax
 
 from repjax.encoders import TextTransformer
 from repjax.encoders.transformer import gelu, gelu_tanh, quick_gelu
-from repjax.trees import MATRIX, SAME, Form, Rule, dense_rules, norm_rules
+from repjax.trees import MATRIX, SAME, Form, Rule, dense_rules, joined_rules, norm_rules
 
 ACTIVATIONS = {
   "gelu": gelu,
@@ -103,9 +103,7 @@ def text_rules(text: TextTransformer, names: TextNames) -> list[Rule]:
     rules += norm_rules(theirs + names.norm_1, f"{ours}/norm_1")
     rules += norm_rules(theirs + names.norm_2, f"{ours}/norm_2")
     parts = [f"{ours}/attention/{x}" for x in ("query", "key", "value")]
-    shares = [parts] if len(names.qkv) == 1 else [[part] for part in parts]
-    for name, share in zip(names.qkv, shares, strict=True):
-      rules += dense_rules(theirs + name, *share)
+    rules += joined_rules([theirs + name for name in names.qkv], parts)
     rules += dense_rules(theirs + names.out, f"{ours}/attention/out")
     rules += dense_rules(theirs + names.up, f"{ours}/mlp/up")
     rules += dense_rules(theirs + names.down, f"{ours}/mlp/down")

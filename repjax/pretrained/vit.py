@@ -4,7 +4,17 @@ from typing import NamedTuple
 
 from repjax.encoders import ViT
 from repjax.encoders.positions import pair
-from repjax.trees import FIRST, ROW, SAME, Form, Rule, dense_rules, norm_rules, patches
+from repjax.trees import (
+  FIRST,
+  ROW,
+  SAME,
+  Form,
+  Rule,
+  dense_rules,
+  joined_rules,
+  norm_rules,
+  patches,
+)
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -199,15 +209,16 @@ def _block(vit: ViT, names: Names, theirs: str, ours: str) -> list[Rule]:
   rules = norm_rules(theirs + names.norm_1, f"{ours}/norm_1")
   rules += norm_rules(theirs + names.norm_2, f"{ours}/norm_2")
   qkv = [theirs + name for name in names.qkv]
+  parts = [f"{ours}/attention/{x}" for x in PROJECTIONS]
   if names.unbiased or names.biases:
-    rules += _qkv(qkv, f"{ours}/attention", bias=False)
+    rules += joined_rules(qkv, parts, bias=False)
     biased = [x for x in PROJECTIONS if x not in names.unbiased]
     apart = names.biases or [f"{names.qkv[PROJECTIONS.index(x)]}.bias" for x in biased]
     for name, x in zip(apart, biased, strict=True):
       rules.append(Rule(theirs + name, (f"{ours}/attention/{x}/bias",)))
     rules += [Rule(None, (f"{ours}/attention/{x}/bias",)) for x in names.unbiased]
   else:
-    rules += _qkv(qkv, f"{ours}/attention")
+    rules += joined_rules(qkv, parts)
   if vit.positions == "relative":
     rules.append(Rule(theirs + names.relative, (f"{ours}/attention/relative",)))
   rules += dense_rules(theirs + names.out, f"{ours}/attention/out")
@@ -218,27 +229,16 @@ def _block(vit: ViT, names: Names, theirs: str, ours: str) -> list[Rule]:
   return rules
 
 
-def _qkv(theirs: list[str], ours: str, bias: bool = True) -> list[Rule]:
-  """One layer of all three, one of queries and one of the rest, or one each."""
-  parts = [f"{ours}/{x}" for x in PROJECTIONS]
-  ends = {1: (3,), 2: (1, 3), 3: (1, 2, 3)}[len(theirs)]
-  shares = [parts[a:b] for a, b in zip((0, *ends), ends, strict=False)]
-  pairs = zip(theirs, shares, strict=True)
-  return [rule for name, share in pairs for rule in dense_rules(name, *share, bias=bias)]
-
-
 def _mlp(theirs: list[str], ours: str, gated: bool = False) -> list[Rule]:
   *inner, last = theirs
   parts = [f"{ours}/gate", f"{ours}/up"] if gated else [f"{ours}/up"]
-  shares = [parts] if len(inner) == 1 else [[x] for x in parts]
-  pairs = [*zip(inner, shares, strict=True), (last, [f"{ours}/down"])]
-  return [rule for name, share in pairs for rule in dense_rules(name, *share)]
+  return joined_rules(inner, parts) + dense_rules(last, f"{ours}/down")
 
 
 def _pool(names: PoolNames) -> list[Rule]:
   ours = "params/pool"
   rules = [Rule(names.probe, (f"{ours}/probe",), FIRST)]
-  rules += _qkv(list(names.qkv), f"{ours}/attention")
+  rules += joined_rules(names.qkv, [f"{ours}/attention/{x}" for x in PROJECTIONS])
   rules += dense_rules(names.out, f"{ours}/attention/out")
   rules += norm_rules(names.norm, f"{ours}/norm")
   return rules + _mlp(list(names.mlp), f"{ours}/mlp")

@@ -74,6 +74,23 @@ def dense_rules(theirs: str, *ours: str, bias: bool = True) -> list[Rule]:
   return [*rules, bias_rule] if bias else rules
 
 
+def joined_rules(theirs: Sequence[str], ours: Sequence[str], *, bias: bool = True) -> list[Rule]:
+  """Dense layers, some of which were stored as one.
+
+  Args:
+    theirs: names of layers; each holds one of ours, the last all that are left.
+    ours: paths of the layers, in their order there.
+    bias: whether to take biases.
+
+  Returns:
+    Their rules.
+  """
+  *single, last = theirs
+  shares = [[path] for path in ours[: len(single)]] + [ours[len(single) :]]
+  pairs = zip((*single, last), shares, strict=True)
+  return [rule for name, share in pairs for rule in dense_rules(name, *share, bias=bias)]
+
+
 def norm_rules(theirs: str, ours: str) -> list[Rule]:
   """A layer norm: ``weight`` and ``bias`` as ``scale`` and ``bias``."""
   return [Rule(f"{theirs}.weight", (f"{ours}/scale",)), Rule(f"{theirs}.bias", (f"{ours}/bias",))]
