@@ -9,9 +9,9 @@ from repjax.encoders.location import (
   LocationEncoder,
   SirenNet,
   double_fourier_sphere,
-  grid,
+  grid_waves,
   spherical_harmonics,
-  theory,
+  theory_waves,
 )
 from repjax.encoders.mlp import MLP
 from repjax.encoders.pixels import PixelDecoder
@@ -74,7 +74,7 @@ __all__ = [
   "VideoTransformer",
   "class_attention",
   "double_fourier_sphere",
-  "grid",
+  "grid_waves",
   "interpolate",
   "patchify",
   "quick_gelu",
@@ -84,7 +84,7 @@ __all__ = [
   "stack_blocks",
   "stream",
   "text_transformer",
-  "theory",
+  "theory_waves",
   "toeplitz",
   "unbiased",
   "unpatchify",
