@@ -8,6 +8,11 @@ harmonics or double Fourier features go into a net of sines (Siren) or of ReLUs;
 encoding's size and the learning rate that are best for it on places apart. ``poles`` is the
 accuracy beyond 60 degrees of latitude, ``equator`` within 30. The claim is of ``harmonics_siren``
 over ``fourier_relu``. ``nearest`` takes the class of the nearest train place.
+
+A seed takes 25 seconds of one core. Over three seeds ``harmonics_siren`` has 0.926, beyond 60
+degrees 0.924 and near the equator 0.924; ``fourier_relu`` has 0.914, 0.869 and 0.926: the
+difference lies far from the equator, as the paper has it. It comes from the harmonics, with which
+ReLUs do no worse than sines (0.934). ``nearest`` has 0.873.
 """
 
 import functools

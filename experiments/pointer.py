@@ -8,6 +8,12 @@ et al., 2015, section 3). The rival is their sequence-to-sequence model with att
 answers are words of a vocabulary as large as the longest test. ``exact`` is the share of answers
 that are right from the first to the last, for the longest inputs of training (8) and for ``longer``
 ones (10); ``coverage`` is the area of the hull of the corners named over that of the true one.
+
+A seed takes 45 seconds of one core. Over three seeds pointers sort 0.665 of the inputs of 8 numbers
+and 0.306 of those of 10, the vocabulary 0.470 and none; they find 0.473 of the hulls of 8 points
+and 0.371 of those of 10, covering 0.985 and 0.984 of the area, the vocabulary 0.239 and 0.018,
+covering 0.945 and 0.530. The paper's networks, larger and trained on a million examples, reach
+0.726 on hulls of 50 points.
 """
 
 import functools

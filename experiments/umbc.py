@@ -9,6 +9,10 @@ is per point on new sets; ``pieces`` the same where the points come in five part
 plane together. Each takes the better of two learning rates on sets apart; gradients are clipped,
 without which some seeds of UMBC never look at the points. ``oracle`` is the true mixture,
 ``one_gaussian`` one Gaussian fitted to each set.
+
+A seed takes 40 seconds of one core. Over three seeds ``umbc`` has 2.27, in pieces the same, and
+2.26 if it learns from a third of the points; ``deep_sets`` have 2.87, ``one_gaussian`` 3.67 and the
+``oracle`` 1.47.
 """
 
 import jax

@@ -29,9 +29,9 @@ from repjax.encoders.location import (
   LocationEncoder,
   SirenNet,
   double_fourier_sphere,
-  grid,
+  grid_waves,
   spherical_harmonics,
-  theory,
+  theory_waves,
 )
 from repjax.encoders.mlp import MLP
 from repjax.encoders.mobilenet import MOBILENETS, MobileNet, mobilenet
@@ -153,7 +153,7 @@ __all__ = [
   "gabor_kernels",
   "glnet",
   "global_local_similarity",
-  "grid",
+  "grid_waves",
   "interpolate",
   "keep_statistics",
   "mixing_weights",
@@ -168,7 +168,7 @@ __all__ = [
   "swin",
   "text_transformer",
   "texture_statistics",
-  "theory",
+  "theory_waves",
   "tnt",
   "toeplitz",
   "unbiased",

@@ -112,7 +112,7 @@ def _lift(x: jax.Array, like: jax.Array) -> jax.Array:
   return jnp.asarray(x, like.dtype).reshape(*[1] * (like.ndim - 1), -1)
 
 
-def grid(location: jax.Array, *, count: int, smallest: float = 1.0, largest: float = 360.0):
+def grid_waves(location: jax.Array, *, count: int, smallest: float = 1.0, largest: float = 360.0):
   """Sines and cosines of longitude and latitude at several scales.
 
   As in the official code, a scale is a wavelength over 2 pi in degrees, so that most wavelengths
@@ -133,7 +133,7 @@ def grid(location: jax.Array, *, count: int, smallest: float = 1.0, largest: flo
   return jnp.concatenate(_waves(location, count, smallest, largest), -1)
 
 
-def theory(location: jax.Array, *, count: int, smallest: float = 1.0, largest: float = 360.0):
+def theory_waves(location: jax.Array, *, count: int, smallest: float = 1.0, largest: float = 360.0):
   """Sines and cosines along three directions, 120 degrees apart, at several scales.
 
   Args:
@@ -157,7 +157,7 @@ def theory(location: jax.Array, *, count: int, smallest: float = 1.0, largest: f
 def double_fourier_sphere(
   location: jax.Array, *, count: int, smallest: float = 1.0, largest: float = 360.0
 ):
-  """`grid`, and all products of a wave of longitude with a wave of latitude.
+  """`grid_waves`, and all products of a wave of longitude with a wave of latitude.
 
   Args:
     location: ``[..., 2]``, longitude and latitude in degrees.
@@ -169,7 +169,7 @@ def double_fourier_sphere(
     ``[..., 4 * count + 4 * count**2]``.
 
   References:
-    Rußwurm et al., 2023, section 2. Mai et al., 2022 (`grid`).
+    Rußwurm et al., 2023, section 2. Mai et al., 2022 (`grid_waves`).
   """
   longitude, latitude = _waves(location, count, smallest, largest)
   products = longitude[..., :, None] * latitude[..., None, :]

@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).parent
 EVERYDAY = {
   f"test_{name}.py"
   for name in (
-    "convnet", "depthwise", "flat", "mlp", "predictor", "resnet", "reweighting", "text",
+    "convnet", "depthwise", "flat", "mlp", "predictor", "resnet", "reweighting",
     "training_memory", "vit",
   )
 }  # fmt: skip

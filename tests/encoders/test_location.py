@@ -13,9 +13,9 @@ from repjax.encoders import (
   LocationEncoder,
   SirenNet,
   double_fourier_sphere,
-  grid,
+  grid_waves,
   spherical_harmonics,
-  theory,
+  theory_waves,
 )
 
 RNG = np.random.default_rng(0)
@@ -95,14 +95,14 @@ def test_fourier_features_equal_their_definitions():
   options = {"count": 3, "smallest": 2.0, "largest": 16.0}
   expected = np.concatenate([wave(longitude), wave(latitude)], 1)
   x = jnp.asarray(PLACES)
-  np.testing.assert_allclose(grid(x, **options), expected, atol=2e-5)
+  np.testing.assert_allclose(grid_waves(x, **options), expected, atol=2e-5)
   products = np.einsum("ni,nj->nij", wave(longitude), wave(latitude)).reshape(len(x), -1)
   expected = np.concatenate([expected, products], 1)
   np.testing.assert_allclose(double_fourier_sphere(x, **options), expected, atol=2e-5)
   root = np.sqrt(3) / 2
   along = [longitude, -longitude / 2 + root * latitude, -longitude / 2 - root * latitude]
   expected = np.concatenate([wave(a) for a in along], 1)
-  np.testing.assert_allclose(theory(x, **options), expected, atol=4e-5)
+  np.testing.assert_allclose(theory_waves(x, **options), expected, atol=4e-5)
 
 
 def test_sines_equal_their_definition_and_start_at_the_stated_bounds():
@@ -142,6 +142,6 @@ def test_bfloat16_is_close_to_float32_with_finite_gradients():
 
 
 def test_places_without_two_coordinates_are_refused():
-  module = LocationEncoder(functools.partial(grid, count=2), MLP((4,)))
+  module = LocationEncoder(functools.partial(grid_waves, count=2), MLP((4,)))
   with pytest.raises(ValueError, match=r"\[batch, 2\].*degrees, got \(46, 3\)"):
     module.init(jax.random.key(0), np.zeros((46, 3)))
