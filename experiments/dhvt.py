@@ -5,6 +5,11 @@
 trains DHVT, a ViT and, as a control, a ResNet from scratch on 2,000 images of CIFAR-10 at 16x16
 pixels, by one recipe, each at the learning rate of two that is better on images set apart. The
 other control is a linear classifier of the pixels.
+
+A seed takes two minutes of one core. Over three seeds DHVT classifies 0.422 of the test images, the
+ViT 0.368 and the ResNet, of 6% more parameters, 0.434, which is within the noise of DHVT; a linear
+classifier 0.364. All take the higher rate; at 0.01 (another seed, images set apart) the ViT falls
+from 0.357 to 0.315.
 """
 
 import jax
