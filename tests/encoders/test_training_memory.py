@@ -82,7 +82,7 @@ def test_a_scanned_vit_keeps_no_more_than_an_unrolled_one():
   assert sizes[1] <= sizes[0], sizes
 
 
-@pytest.mark.parametrize("tokens", [4, 5])
+@pytest.mark.parametrize("tokens", [pytest.param(4, marks=pytest.mark.thorough), 5])
 def test_cudnn_is_given_even_lengths_and_answers_as_xla(monkeypatch, tokens):
   seen = []
 

@@ -8,7 +8,7 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 EVERYDAY = {
   f"test_{name}.py"
-  for name in ("joint_embedding", "learner", "simclr", "simmim", "supervised", "swav", "two_views")
+  for name in ("joint_embedding", "learner", "simclr", "simmim", "supervised", "swav")
 }
 
 
