@@ -51,10 +51,11 @@ def main(settings: Settings) -> None:
     raise ValueError(f"--encoder={settings.encoder} was not trained elsewhere; say timm/NAME")
   launch.use_compile_cache(settings)
   frozen = load_frozen(settings)
-  pick = functools.partial(_pick, [_place(name, frozen) for name in settings.features])
   encode = frozen.pretrained.encode
   image = jax.ShapeDtypeStruct((1, *frozen.dataset.train.image_shape), jnp.uint8)
-  seen = jax.eval_shape(lambda v, x: pick(encode(v, x)), frozen.variables, image)
+  features = jax.eval_shape(encode, frozen.variables, image)
+  pick = functools.partial(_pick, [_place(name, features) for name in settings.features])
+  seen = jax.eval_shape(pick, features)
   shapes = {name: x.shape[1:] for name, x in seen.items()}
   encode = _flat(encode, pick, list(shapes))
   parts = out.with_name(out.name + ".parts")
@@ -90,10 +91,10 @@ def main(settings: Settings) -> None:
     print(f"\n{out}: {shapes}")
 
 
-def _place(name: str, frozen: Frozen) -> tuple[str, str, int | None]:
+def _place(name: str, features: Features) -> tuple[str, str, int | None]:
   """A feature's name, its kind and its layer."""
   kind, _, layer = name.partition("_")
-  depth = frozen.pretrained.encoder.depth
+  depth = len(features.layers)
   plain = name in ("pooled", "tokens")
   if not plain and not (kind in ("mean", "class") and layer.isdigit() and int(layer) < depth):
     raise ValueError(
@@ -105,17 +106,18 @@ def _place(name: str, frozen: Frozen) -> tuple[str, str, int | None]:
 
 def _pick(places, features: Features) -> dict[str, jax.Array]:
   """The chosen features by name."""
-  front = features.layers[0].shape[1] - features.tokens.shape[1]
   found = {}
   for name, kind, layer in places:
+    if layer is None:
+      found[name] = getattr(features, kind)
+      continue
+    x = features.layers[layer]
+    # A class token and registers stand in front of the patches; maps have none.
+    front = x.shape[1] - features.tokens.shape[1] if x.ndim == 3 else 0
     if kind == "class" and not front:
       raise ValueError(f"--features={name}: the encoder has no class token; choose mean_{layer}")
-    if kind == "mean":
-      found[name] = jnp.mean(features.layers[layer][:, front:], 1)
-    elif kind == "class":
-      found[name] = features.layers[layer][:, 0]
-    else:
-      found[name] = getattr(features, kind)
+    patches = x[:, front:].reshape(len(x), -1, x.shape[-1])
+    found[name] = x[:, 0] if kind == "class" else jnp.mean(patches, 1)
   return found
 
 

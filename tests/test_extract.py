@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments import extract
+from repjax.encoders import Features
 from repjax.pretrained import load_encoder, timm_model
 from repjax.train import launch
 from repjax.train.launch import Settings
@@ -97,6 +98,18 @@ def test_a_run_that_was_stopped_goes_on_and_equals_one_image_at_a_time(
     for name, value in alone(given, split).items():
       np.testing.assert_allclose(resumed[f"{split}_{name}"], value, rtol=2e-4, atol=2e-4)
   assert not (tmp_path / "parts.npz.parts").exists()
+
+
+def test_maps_have_means_and_no_class_token():
+  draw = np.random.default_rng(0).standard_normal
+  layers = tuple(draw(shape) for shape in ((2, 4, 4, 3), (2, 2, 2, 5)))
+  features = Features(draw((2, 5)), layers[1].reshape(2, 4, 5), layers)
+  places = [extract._place(name, features) for name in ("pooled", "mean_0")]
+  found = extract._pick(places, features)
+  np.testing.assert_array_equal(found["pooled"], features.pooled)
+  np.testing.assert_allclose(found["mean_0"], layers[0].mean((1, 2)), rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match="has no class token; choose mean_1"):
+    extract._pick([extract._place("class_1", features)], features)
 
 
 @pytest.mark.parametrize(
