@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
+from repjax.encoders.stages import check_image
 
 
 class ConvNet(nn.Module):
@@ -44,8 +45,7 @@ class ConvNet(nn.Module):
       ValueError: if ``image`` is not rank 4.
     """
     del train
-    if image.ndim != 4:
-      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+    check_image(image)
     x, layers = image, []
     for i, width in enumerate(self.dims):
       stride = 2 if i else 1

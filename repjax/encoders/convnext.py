@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, safe_sqrt, split_batch
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
 from repjax.encoders.transformer import dense, gelu, norm
 
@@ -171,6 +172,4 @@ def convnext(name: str, **overrides: Any) -> ConvNeXt:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    raise ValueError(f"{name!r} is not a ConvNeXt; choose one of {', '.join(SIZES)}")
-  return ConvNeXt(**(SIZES[name]._asdict() | overrides))
+  return ConvNeXt(**(size_by_name(name, SIZES, "a ConvNeXt") | overrides))

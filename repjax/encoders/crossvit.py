@@ -1,6 +1,5 @@
 """CrossViT: patches of two sizes, whose class tokens read one another's patches."""
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -13,7 +12,9 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible, pair, patchify
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import Attention, Block, Implementation, dense, gelu, norm
 
 Branches = tuple[jax.Array, jax.Array]
@@ -248,16 +249,13 @@ def crossvit(name: str, **overrides: Any) -> CrossViT:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    near = difflib.get_close_matches(name, SIZES) or SIZES
-    raise ValueError(f"{name!r} is not a CrossViT; choose one of {', '.join(near)}")
-  return CrossViT(**({"image_size": (240, 224)} | SIZES[name]._asdict() | overrides))
+  size = size_by_name(name, SIZES, "a CrossViT")
+  return CrossViT(**({"image_size": (240, 224)} | size | overrides))
 
 
 def _check(model: CrossViT, image: jax.Array) -> None:
   """Raises if sizes do not divide or options contradict each other."""
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  check_image(image)
   if model.stem == "conv" and not set(model.patch_size) <= set(_STRIDES):
     raise ValueError(
       f"stem='conv' makes patches of {' and '.join(map(str, _STRIDES))} pixels, got patch_size="

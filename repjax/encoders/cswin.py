@@ -1,18 +1,18 @@
 """CSWin: attention in a cross of stripes, on maps that shrink from stage to stage."""
 
-import difflib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.depthwise import depthwise
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible, patchify, unpatchify
+from repjax.encoders.stages import check_image, drop_rates
 from repjax.encoders.transformer import FeedForward, attend, dense, norm
 
 _EPSILON = 1e-5
@@ -64,22 +64,20 @@ class CSWin(nn.Module):
       ValueError: if sizes do not divide.
     """
     _check(self, image)
-    rates = iter(np.linspace(0, self.drop_path, sum(self.depth)).tolist())
     x, layers = image, []
-    for i, (depth, stripe, heads) in enumerate(
-      zip(self.depth, self.stripe, self.heads, strict=True)
-    ):
+    stages = zip(drop_rates(self.drop_path, self.depth), self.stripe, self.heads, strict=True)
+    for i, (rates, stripe, heads) in enumerate(stages):
       kernel, stride, padding = (3, 2, 1) if i else (7, 4, 2)
       dim = self.dim * 2**i
       x = nn.Conv(dim, (kernel, kernel), stride, padding, dtype=self.dtype, name=f"stage_{i}_conv")(
         x
       )
       x = norm(self.dtype, f"stage_{i}_norm", epsilon=_EPSILON)(x)
-      for j in range(depth):
+      for j, rate in enumerate(rates):
         mlp_dim = int(self.mlp_ratio * dim)
-        x = CSWinBlock(
-          heads, stripe, mlp_dim, next(rates), self.dtype, name=f"stage_{i}_block_{j}"
-        )(x, train=train)
+        x = CSWinBlock(heads, stripe, mlp_dim, rate, self.dtype, name=f"stage_{i}_block_{j}")(
+          x, train=train
+        )
       layers.append(x)
     tokens = norm(self.dtype, "norm", epsilon=_EPSILON)(x).reshape(len(x), -1, x.shape[-1])
     return Features(jnp.mean(tokens, 1), tokens, tuple(layers))
@@ -204,16 +202,12 @@ def cswin(name: str, **overrides: Any) -> CSWin:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    near = difflib.get_close_matches(name, SIZES) or SIZES
-    raise ValueError(f"{name!r} is not a CSWin; choose one of {', '.join(near)}")
-  return CSWin(**(SIZES[name]._asdict() | overrides))
+  return CSWin(**(size_by_name(name, SIZES, "a CSWin") | overrides))
 
 
 def _check(model: CSWin, image: jax.Array) -> None:
   """Raises if sizes do not divide."""
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  check_image(image)
   check_divisible("image", image.shape[1:3], (4, 4))
   size = [side // 4 for side in image.shape[1:3]]
   for i, (stripe, heads) in enumerate(zip(model.stripe, model.heads, strict=True)):

@@ -1,7 +1,5 @@
 """DHVT: a vision transformer with the habits of a convolutional net, for little data."""
 
-import difflib
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +10,12 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.depthwise import depthwise
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import Attention, Implementation, dense, gelu, norm
 
 _token_init = nn.initializers.truncated_normal(0.02)
@@ -83,15 +84,8 @@ class DHVT(nn.Module):
       ValueError: if sizes do not divide, or a hook changes the number of tokens.
     """
     _check(self, image)
-    batch_norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      dtype=self.dtype,
-    )
-    x = _Embedding(self.dim, self.patch_size, batch_norm, self.dtype, name="patch")(image)
+    normed = batch_norm(self, train)
+    x = _Embedding(self.dim, self.patch_size, normed, self.dtype, name="patch")(image)
     grid = x.shape[1:3]
     class_token = self.param("class_token", _token_init, (1, self.dim)).astype(self.dtype)
     class_token = jnp.broadcast_to(class_token, (len(x), 1, self.dim))
@@ -113,7 +107,7 @@ class DHVT(nn.Module):
         self.heads, self.dtype, self.attention, name=f"block_{i}_interaction"
       )
       mlp = _Aggregation(
-        int(self.mlp_ratio * self.dim), grid, batch_norm, self.dtype, name=f"block_{i}_mlp"
+        int(self.mlp_ratio * self.dim), grid, normed, self.dtype, name=f"block_{i}_mlp"
       )
       x = x + drop(attention(norm_1(x)))
       x = x + drop(mlp(norm_2(x)))
@@ -243,16 +237,12 @@ def dhvt(name: str, **overrides: Any) -> DHVT:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    near = difflib.get_close_matches(name, SIZES) or SIZES
-    raise ValueError(f"{name!r} is not a DHVT; choose one of {', '.join(near)}")
-  return DHVT(**(SIZES[name]._asdict() | overrides))
+  return DHVT(**(size_by_name(name, SIZES, "a DHVT") | overrides))
 
 
 def _check(model: DHVT, image: jax.Array) -> None:
   """Raises if sizes do not divide."""
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  check_image(image)
   patch = model.patch_size
   if patch < 2 or patch & (patch - 1):
     raise ValueError(

@@ -9,9 +9,12 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.perceiver import Look
 from repjax.encoders.resnet import ResidualBlock, conv
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import dense, norm
 
 
@@ -104,18 +107,11 @@ class DynPerceiver(nn.Module):
   @nn.compact
   def _run(self, image, train, until):
     _check(self, image)
-    batch_norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      dtype=self.dtype,
-    )
-    say = functools.partial(_classify, self.classes, batch_norm, self.dtype)
+    normed = batch_norm(self, train)
+    say = functools.partial(_classify, self.classes, normed, self.dtype)
     block = functools.partial(Look, mlp_ratio=self.mlp_ratio, dtype=self.dtype)
 
-    x, z, layers, logits = self._stem(image, batch_norm), None, [], []
+    x, z, layers, logits = self._stem(image, normed), None, [], []
     for i, blocks in enumerate(self.stages):
       if z is None:
         z = self.param("latents", nn.initializers.normal(0.02), (self.latents, x.shape[-1]))
@@ -134,7 +130,7 @@ class DynPerceiver(nn.Module):
       for j in range(blocks):
         stride, out = 2 if i and not j else 1, self.width * 2**i
         name = f"stage_{i}_block_{j}"
-        x = ResidualBlock(out, stride, self.bottleneck, True, batch_norm, self.dtype, name=name)(x)
+        x = ResidualBlock(out, stride, self.bottleneck, True, normed, self.dtype, name=name)(x)
     heard = logits[-1:]
     if self.classes:
       logits.append(say(jnp.mean(x, (1, 2)), [], "map"))
@@ -147,10 +143,10 @@ class DynPerceiver(nn.Module):
       logits.append(say(pooled, heard, "both", width=z.shape[-1], norm_first=True))
     return Features(pooled, x.reshape(len(x), -1, x.shape[-1]), tuple(layers)), tuple(logits)
 
-  def _stem(self, image, batch_norm):
+  def _stem(self, image, normed):
     kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
     x = conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
-    x = nn.relu(batch_norm(name="stem_norm")(x))
+    x = nn.relu(normed(name="stem_norm")(x))
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.stem == "imagenet" else x
 
 
@@ -206,14 +202,14 @@ def exit_thresholds(logits: jax.Array, shares: jax.Array) -> jax.Array:
   return jax.lax.scan(one, here, (confidence[:-1], jnp.asarray(shares)[:-1]))[1]
 
 
-def _classify(classes, batch_norm, dtype, features, heard, name, *, width=None, norm_first=False):
+def _classify(classes, normed, dtype, features, heard, name, *, width=None, norm_first=False):
   """Logits; ``heard`` holds those of the classifier before, or nothing."""
   if heard:
     told = dense(width or features.shape[-1], dtype, f"hear_{name}")(heard[0])
-    told = nn.relu(batch_norm(name=f"hear_{name}_norm")(told))
+    told = nn.relu(normed(name=f"hear_{name}_norm")(told))
     features = jnp.concatenate([features, told], -1)
   if norm_first:
-    features = batch_norm(name=f"exit_{name}_norm")(features)
+    features = normed(name=f"exit_{name}_norm")(features)
   return dense(classes, dtype, f"exit_{name}")(features)
 
 
@@ -248,8 +244,7 @@ def _look_at_code(x, z, dtype, name):
 
 
 def _check(net: DynPerceiver, image: jax.Array) -> None:
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  check_image(image)
   if net.stem not in ("imagenet", "cifar"):
     raise ValueError(f"stem={net.stem!r} is not a stem; choose 'imagenet' or 'cifar'")
   count = len(net.stages)
@@ -294,6 +289,4 @@ def dyn_perceiver(name: str, **overrides: Any) -> DynPerceiver:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    raise ValueError(f"{name!r} is not a Dynamic Perceiver; choose one of {', '.join(SIZES)}")
-  return DynPerceiver(**(SIZES[name]._asdict() | overrides))
+  return DynPerceiver(**(size_by_name(name, SIZES, "a Dynamic Perceiver") | overrides))

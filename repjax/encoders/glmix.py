@@ -14,7 +14,9 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, l2_normalize, split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
 from repjax.encoders.transformer import Attention, dense, gelu, norm
 
@@ -153,14 +155,7 @@ class GLNet(nn.Module):
       ValueError: if ``image`` is not rank 4, or sides, heads or slots do not fit.
     """
     _check(self, image)
-    normed = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      dtype=self.dtype,
-    )
+    normed = batch_norm(self, train)
     conv = functools.partial(_conv, dtype=self.dtype)
     x, layers = image, []
     for i, rates in enumerate(drop_rates(self.drop_path, self.depths)):
@@ -311,6 +306,4 @@ def glnet(name: str, **overrides: Any) -> GLNet:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    raise ValueError(f"{name!r} is not a GLNet; choose one of {', '.join(SIZES)}")
-  return GLNet(**(SIZES[name]._asdict() | overrides))
+  return GLNet(**(size_by_name(name, SIZES, "a GLNet") | overrides))

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from repjax.encoders.batch_norm import batch_norm
+
 
 class MLP(nn.Module):
   """Dense layers with ReLU or another activation between, normalised or not.
@@ -71,8 +73,7 @@ class MLP(nn.Module):
     return self._normalize(x, train, f"norm_{last}", affine=False) if self.norm_last else x
 
   def _normalize(self, x, train, name, affine=True):
-    options = {"dtype": self.dtype, "use_scale": affine, "use_bias": affine, "name": name}
+    options = {"use_scale": affine, "use_bias": affine, "name": name}
     if self.norm == "batch":
-      axis = None if self.is_initializing() else self.axis_name
-      return nn.BatchNorm(not train, momentum=self.momentum, axis_name=axis, **options)(x)
-    return nn.LayerNorm(**options)(x) if self.norm == "layer" else x
+      return batch_norm(self, train, **options)()(x)
+    return nn.LayerNorm(dtype=self.dtype, **options)(x) if self.norm == "layer" else x

@@ -9,7 +9,10 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
+from repjax.encoders.stages import check_image
 from repjax.encoders.ulsam import SubspaceAttention
 
 
@@ -73,16 +76,8 @@ class MobileNet(nn.Module):
     Raises:
       ValueError: if ``image`` is not rank 4, or attention is to stand for what changes the shape.
     """
-    if image.ndim != 4:
-      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      dtype=self.dtype,
-    )
+    check_image(image)
+    norm = batch_norm(self, train)
     conv = functools.partial(_conv, norm, self.dtype)
     x = nn.relu6(conv(image, _eights(32 * self.multiplier), 3, "stem", stride=self.stem_stride))
     layers, index = [], 0
@@ -179,6 +174,4 @@ def mobilenet(name: str, **overrides: Any) -> MobileNet:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in MOBILENETS:
-    raise ValueError(f"{name!r} is not a MobileNet; choose one of {', '.join(MOBILENETS)}")
-  return MobileNet(**(MOBILENETS[name]._asdict() | overrides))
+  return MobileNet(**(size_by_name(name, MOBILENETS, "a MobileNet") | overrides))

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.features import Features
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import FeedForward, attend, norm
 
 _latent_init = nn.initializers.normal(0.02)
@@ -115,8 +116,7 @@ class Perceiver(nn.Module):
       ValueError: if ``image`` is not rank 4.
     """
     del train
-    if image.ndim != 4:
-      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+    check_image(image)
     batch, height, width, channels = image.shape
     where = jnp.asarray(fourier_positions((height, width), self.bands), self.dtype)
     pixels = image.reshape(batch, -1, channels).astype(self.dtype)

@@ -1,8 +1,12 @@
-"""Patches of an image, and where they are: sine-cosine tables, learned ones on another grid."""
+"""Patches of an image, and where they are: tables, learned ones on another grid, turns, offsets."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from repjax.arrays import at_least_float32
 
 Grid = tuple[int, int]
 
@@ -138,6 +142,49 @@ def rotary_2d(grid: Grid, head_dim: int, *, period: float = 100.0) -> tuple[np.n
   angles = np.concatenate([2 * np.pi * axis.reshape(-1, 1) / periods for axis in (y, x)], 1)
   angles = np.concatenate([angles, angles], 1)[None]
   return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+class Rotation(NamedTuple):
+  """Rotary positions: how far each pair of a head's features is turned, by token.
+
+  Attributes:
+    sin: ``[batch or 1, tokens, head_dim]`` sines; feature i pairs with i + head_dim / 2.
+    cos: same of cosines.
+
+  References:
+    Su et al., `RoFormer: Enhanced Transformer with Rotary Position Embedding
+    <https://arxiv.org/abs/2104.09864>`_, 2021, eq. 34; halves in place of neighbours are paired,
+    as in most code.
+  """
+
+  sin: jax.Array
+  cos: jax.Array
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+  """Turns the last tokens of a sequence; those in front of them stay.
+
+  Args:
+    x: ``[batch, tokens, heads, head_dim]``.
+    rotation: of as many tokens or fewer.
+
+  Returns:
+    Same shape and dtype as ``x``.
+
+  Raises:
+    ValueError: if there are fewer tokens than positions.
+  """
+  positions = rotation.sin.shape[1]
+  first = x.shape[1] - positions
+  if first < 0:
+    raise ValueError(
+      f"{x.shape[1]} tokens have fewer than the {positions} rotary positions; choose patches by "
+      "keep=, not by tokens_in="
+    )
+  y = at_least_float32(x[:, first:])
+  low, high = jnp.split(y, 2, -1)
+  y = y * rotation.cos[:, :, None] + jnp.concatenate([-high, low], -1) * rotation.sin[:, :, None]
+  return jnp.concatenate([x[:, :first], y.astype(x.dtype)], 1)
 
 
 def relative_offsets(grid: Grid, front: int = 0) -> np.ndarray:

@@ -9,7 +9,10 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
+from repjax.encoders.stages import check_image
 
 
 class ResNet(nn.Module):
@@ -58,18 +61,10 @@ class ResNet(nn.Module):
     Raises:
       ValueError: if ``image`` is not rank 4 or the stem is unknown.
     """
-    if image.ndim != 4:
-      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+    check_image(image)
     if self.stem not in ("imagenet", "cifar"):
       raise ValueError(f"stem={self.stem!r} is not a stem; choose 'imagenet' or 'cifar'")
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      dtype=self.dtype,
-    )
+    norm = batch_norm(self, train)
     kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
     x = conv(self.width, kernel, stride, self.dtype, "stem_conv")(image)
     x = nn.relu(norm(name="stem_norm")(x))
@@ -186,6 +181,4 @@ def resnet(name: str, **overrides: Any) -> ResNet:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in DEPTHS:
-    raise ValueError(f"{name!r} is not a ResNet; choose one of {', '.join(DEPTHS)}")
-  return ResNet(**(DEPTHS[name]._asdict() | overrides))
+  return ResNet(**(size_by_name(name, DEPTHS, "a ResNet") | overrides))

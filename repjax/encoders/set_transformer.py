@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from repjax.arrays import at_least_float32, split_batch
 from repjax.encoders.deep_sets import check_set
 from repjax.encoders.features import Features
-from repjax.encoders.transformer import dense, norm
+from repjax.encoders.transformer import check_heads, dense, norm
 
 
 class SetAttention(nn.Module):
@@ -176,20 +176,3 @@ def learned_set(module: nn.Module, name: str, count: int, dim: int, batch: int) 
   """
   table = module.param(name, nn.initializers.xavier_uniform(), (count, dim)).astype(module.dtype)
   return jnp.broadcast_to(table, (batch, count, dim))
-
-
-def check_heads(dim: int, heads: int) -> None:
-  """Raises unless heads divide a width.
-
-  Args:
-    dim: width.
-    heads: number of heads.
-
-  Raises:
-    ValueError: naming both and the nearest width that works.
-  """
-  if dim % heads:
-    raise ValueError(
-      f"heads={heads} does not divide dim={dim}; choose dim={-(-dim // heads) * heads} or another "
-      "number of heads"
-    )

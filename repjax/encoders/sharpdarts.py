@@ -10,7 +10,9 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.batch_norm import batch_norm
 from repjax.encoders.features import Features
+from repjax.encoders.stages import check_image
 
 Tree = Any
 
@@ -165,21 +167,11 @@ class CellNet(nn.Module):
     Raises:
       ValueError: if ``image`` is not rank 4 or an operation is unknown.
     """
-    if image.ndim != 4:
-      raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+    check_image(image)
     unknown = sorted(set(self._named()) - set(OPERATIONS))
     if unknown:
       raise ValueError(f"unknown operations {unknown}; choose of {', '.join(OPERATIONS)}")
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=self.momentum,
-      # Initialisation runs outside of any mapped axis.
-      axis_name=None if self.is_initializing() else self.axis_name,
-      use_scale=self.affine,
-      use_bias=self.affine,
-      dtype=self.dtype,
-    )
+    norm = batch_norm(self, train, use_scale=self.affine, use_bias=self.affine)
     weights = None if self.genotype else self._weights()
     x = nn.Conv(3 * self.width, (3, 3), use_bias=False, dtype=self.dtype, name="stem")(image)
     before = x = norm(name="stem_norm")(x)

@@ -1,11 +1,11 @@
-"""What encoders share whose stages halve the grid: the image's size, odds of stochastic depth."""
+"""Whether an image suits an encoder, through all halvings of its grid; odds of stochastic depth."""
 
 import jax
 import numpy as np
 
 
-def check_image(image: jax.Array, stride: int) -> None:
-  """Raises unless an image comes through every halving without a remainder.
+def check_image(image: jax.Array, stride: int = 1) -> None:
+  """Raises unless these are images that come through every halving without a remainder.
 
   Args:
     image: meant to be ``[batch, height, width, channels]``.

@@ -11,9 +11,10 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import Grid, patchify, relative_offsets, unpatchify
 from repjax.encoders.stages import check_image, drop_rates
-from repjax.encoders.transformer import FeedForward, dense, norm
+from repjax.encoders.transformer import FeedForward, check_heads, dense, norm
 
 _EPSILON = 1e-5  # the official code leaves PyTorch's default
 
@@ -199,11 +200,7 @@ def _together(grid: Grid, window: Grid, shift: Grid) -> np.ndarray:
 def _check(swin: Swin, image: jax.Array) -> None:
   """Raises unless sides, windows and heads divide."""
   check_image(image, swin.patch_size * 2 ** (len(swin.depths) - 1))
-  if swin.dim % swin.heads:
-    raise ValueError(
-      f"heads={swin.heads} does not divide dim={swin.dim}; "
-      f"choose dim={-(-swin.dim // swin.heads) * swin.heads} or another number of heads"
-    )
+  check_heads(swin.dim, swin.heads)
   for i in range(len(swin.depths)):
     grid = tuple(side // (swin.patch_size * 2**i) for side in image.shape[1:3])
     if any(side > swin.window and side % swin.window for side in grid):
@@ -243,6 +240,4 @@ def swin(name: str, **overrides: Any) -> Swin:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    raise ValueError(f"{name!r} is not a Swin transformer; choose one of {', '.join(SIZES)}")
-  return Swin(**(SIZES[name]._asdict() | overrides))
+  return Swin(**(size_by_name(name, SIZES, "a Swin transformer") | overrides))

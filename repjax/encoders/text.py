@@ -8,14 +8,14 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from repjax.arrays import check_mask, split_batch
+from repjax.arrays import check_mask
 from repjax.encoders.features import Features
-from repjax.encoders.set_transformer import check_heads
+from repjax.encoders.named import size_by_name
 from repjax.encoders.transformer import (
   Activation,
-  Attention,
-  FeedForward,
+  Block,
   Implementation,
+  check_heads,
   dense,
   gelu,
   norm,
@@ -122,8 +122,11 @@ class TextTransformer(nn.Module):
     for i in range(self.depth):
       x = x if tokens_in is None else tokens_in(i, x)
       there = _seen(where, batch, x.shape[1], self.causal)
-      shape = (self.heads, mlp_dim, self.norm_first, self.activation, self.epsilon)
-      x = TextBlock(*shape, self.dtype, self.attention, name=f"block_{i}")(x, there)
+      x = Block(
+        self.heads, mlp_dim, self.dtype, self.attention,
+        epsilon=self.epsilon, activation=self.activation, norm_first=self.norm_first,
+        name=f"block_{i}",
+      )(x, where=there)  # fmt: skip
       layers.append(x)
     x = norm(self.dtype, "norm", epsilon=self.epsilon)(x) if self.norm_first else x
     tokens = x[:, x.shape[1] - count :]
@@ -141,41 +144,6 @@ class TextTransformer(nn.Module):
       bias = self.projection_bias
       pooled = dense(self.projection, self.dtype, "projection", bias=bias)(pooled)
     return Features(pooled, tokens, tuple(layers))
-
-
-class TextBlock(nn.Module):
-  """A transformer block that normalises before its parts or after their sums.
-
-  Attributes:
-    heads: number of attention heads.
-    mlp_dim: width of the feed-forward layer.
-    norm_first: before or after.
-    activation: of the feed-forward layer.
-    epsilon: of the layer norms.
-    dtype: of the computation.
-    attention: implementation of the attention.
-  """
-
-  heads: int
-  mlp_dim: int
-  norm_first: bool = True
-  activation: Activation = gelu
-  epsilon: float = 1e-5
-  dtype: DTypeLike = jnp.float32
-  attention: Implementation = "auto"
-
-  @nn.compact
-  def __call__(self, x: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Maps ``[batch, n, dim]`` to the same shape; ``where``: what each token may see."""
-    x = split_batch(x)
-    attention = Attention(self.heads, self.dtype, self.attention, name="attention")
-    mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, name="mlp")
-    norm_1, norm_2 = (norm(self.dtype, name, epsilon=self.epsilon) for name in ("norm_1", "norm_2"))
-    if self.norm_first:
-      x = x + attention(norm_1(x), where=where)
-      return x + mlp(norm_2(x))
-    x = norm_1(x + attention(x, where=where))
-    return norm_2(x + mlp(x))
 
 
 class TextSize(NamedTuple):
@@ -220,9 +188,7 @@ def text_transformer(name: str, **overrides: Any) -> TextTransformer:
   Raises:
     ValueError: if the name is not known.
   """
-  if name not in TEXT_SIZES:
-    raise ValueError(f"no text transformer {name!r}; choose one of {', '.join(TEXT_SIZES)}")
-  size = TEXT_SIZES[name]._asdict()
+  size = size_by_name(name, TEXT_SIZES, "a text transformer")
   return TextTransformer(**(size.pop("options") | size | overrides))
 
 

@@ -1,6 +1,5 @@
 """Transformer in transformer: words inside of patches, patches as sentences."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,9 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
+from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible, interpolate, pair, patchify
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import Block, Implementation, dense, norm
 
 Levels = tuple[jax.Array, jax.Array]
@@ -199,16 +200,12 @@ def tnt(name: str, **overrides: Any) -> TNT:
   Raises:
     ValueError: if there is none of this name.
   """
-  if name not in SIZES:
-    near = difflib.get_close_matches(name, SIZES) or SIZES
-    raise ValueError(f"{name!r} is not a TNT; choose one of {', '.join(near)}")
-  return TNT(**(SIZES[name]._asdict() | overrides))
+  return TNT(**(size_by_name(name, SIZES, "a TNT") | overrides))
 
 
 def _check(model: TNT, image: jax.Array) -> None:
   """Raises if sizes do not divide."""
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
+  check_image(image)
   patch = pair(model.patch_size)
   check_divisible("image", image.shape[1:3], patch)
   if model.image_size is not None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, platform, split_batch
-from repjax.encoders.positions import Grid, relative_offsets
+from repjax.encoders.positions import Grid, Rotation, relative_offsets, rotate
 
 Implementation = Literal["auto", "xla", "cudnn"]
 Activation = Callable[[jax.Array], jax.Array]
@@ -97,47 +97,21 @@ def quick_gelu(x: jax.Array) -> jax.Array:
   return x * jax.nn.sigmoid(1.702 * x)
 
 
-class Rotation(NamedTuple):
-  """Rotary positions: how far each pair of a head's features is turned, by token.
-
-  Attributes:
-    sin: ``[batch or 1, tokens, head_dim]`` sines; feature i pairs with i + head_dim / 2.
-    cos: same of cosines.
-
-  References:
-    Su et al., `RoFormer: Enhanced Transformer with Rotary Position Embedding
-    <https://arxiv.org/abs/2104.09864>`_, 2021, eq. 34; halves in place of neighbours are paired,
-    as in most code.
-  """
-
-  sin: jax.Array
-  cos: jax.Array
-
-
-def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
-  """Turns the last tokens of a sequence; those in front of them stay.
+def check_heads(dim: int, heads: int) -> None:
+  """Raises unless heads divide a width.
 
   Args:
-    x: ``[batch, tokens, heads, head_dim]``.
-    rotation: of as many tokens or fewer.
-
-  Returns:
-    Same shape and dtype as ``x``.
+    dim: width.
+    heads: number of heads.
 
   Raises:
-    ValueError: if there are fewer tokens than positions.
+    ValueError: naming both and the nearest width that works.
   """
-  positions = rotation.sin.shape[1]
-  first = x.shape[1] - positions
-  if first < 0:
+  if dim % heads:
     raise ValueError(
-      f"{x.shape[1]} tokens have fewer than the {positions} rotary positions; choose patches by "
-      "keep=, not by tokens_in="
+      f"heads={heads} does not divide dim={dim}; choose dim={-(-dim // heads) * heads} or another "
+      "number of heads"
     )
-  y = at_least_float32(x[:, first:])
-  low, high = jnp.split(y, 2, -1)
-  y = y * rotation.cos[:, :, None] + jnp.concatenate([-high, low], -1) * rotation.sin[:, :, None]
-  return jnp.concatenate([x[:, :first], y.astype(x.dtype)], 1)
 
 
 class Attention(nn.Module):
@@ -323,7 +297,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-  """Pre-norm transformer block.
+  """Transformer block that normalises what goes into its parts, or the sums that come out.
 
   Attributes:
     heads: number of attention heads.
@@ -336,6 +310,7 @@ class Block(nn.Module):
     gated: whether the feed-forward layer is.
     layer_scale: what learned scales of both residual branches start from; none if absent.
     grid: see `Attention`.
+    norm_first: whether norms come first, or after the sums as in BERT.
 
   References:
     Touvron et al., `Going Deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_,
@@ -352,12 +327,14 @@ class Block(nn.Module):
   gated: bool = False
   layer_scale: float | None = None
   grid: Grid | None = None
+  norm_first: bool = True
 
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
+    where: jax.Array | None = None,
     bias: jax.Array | None = None,
     rotation: Rotation | None = None,
   ) -> jax.Array:
@@ -365,6 +342,7 @@ class Block(nn.Module):
 
     Args:
       x: the sequence.
+      where: boolean, broadcast to ``[batch, heads, tokens, tokens]``: what each token may see.
       bias: of the attention's scores, ``[batch or 1, heads or 1, tokens, tokens]``.
       rotation: of queries and keys.
 
@@ -376,8 +354,14 @@ class Block(nn.Module):
     options = {"qkv_bias": self.qkv_bias, "grid": self.grid, "name": "attention"}
     attention = Attention(self.heads, self.dtype, self.attention, **options)
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, name="mlp")
-    x = x + self._scaled(attention(norm_1(x), bias=bias, rotation=rotation), "scale_1")
-    return x + self._scaled(mlp(norm_2(x)), "scale_2")
+    seen = {"where": where, "bias": bias, "rotation": rotation}
+    first = lambda y: self._scaled(attention(y, **seen), "scale_1")
+    second = lambda y: self._scaled(mlp(y), "scale_2")
+    if self.norm_first:
+      x = x + first(norm_1(x))
+      return x + second(norm_2(x))
+    x = norm_1(x + first(x))
+    return norm_2(x + second(x))
 
   def _scaled(self, x: jax.Array, name: str) -> jax.Array:
     if self.layer_scale is None:

@@ -6,6 +6,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32
+from repjax.encoders.batch_norm import batch_norm
 
 
 class SubspaceAttention(nn.Module):
@@ -56,19 +57,11 @@ class SubspaceAttention(nn.Module):
       raise ValueError(
         f"{channels} channels do not fall into groups={self.groups}; choose a divisor of {channels}"
       )
-    # Initialisation runs outside of any mapped axis.
-    axis_name = None if self.is_initializing() else self.axis_name
+    normed = batch_norm(self, train)
 
     def conv(y, features, groups, name):
       y = nn.Conv(features, (1, 1), feature_group_count=groups, dtype=self.dtype, name=name)(y)
-      norm = nn.BatchNorm(
-        not train,
-        momentum=self.momentum,
-        axis_name=axis_name,
-        dtype=self.dtype,
-        name=f"{name}_norm",
-      )
-      return nn.relu(norm(y))
+      return nn.relu(normed(name=f"{name}_norm")(y))
 
     y = conv(x, channels, channels, "depthwise")
     y = nn.max_pool(y, (3, 3), padding=((1, 1), (1, 1)))

@@ -13,7 +13,7 @@ from repjax.arrays import at_least_float32
 from repjax.encoders.deep_sets import check_set
 from repjax.encoders.features import Features
 from repjax.encoders.mlp import MLP
-from repjax.encoders.set_transformer import check_heads
+from repjax.encoders.transformer import check_heads
 
 
 class SlotSums(NamedTuple):

@@ -8,8 +8,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, check_mask, split_batch
 from repjax.encoders.features import Features
-from repjax.encoders.set_transformer import check_heads
-from repjax.encoders.transformer import FeedForward, dense, norm
+from repjax.encoders.transformer import FeedForward, check_heads, dense, norm
 from repjax.encoders.vit import TokensIn
 
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
 from repjax.encoders.positions import (
+  Rotation,
   check_divisible,
   interpolate,
   pair,
@@ -20,12 +21,13 @@ from repjax.encoders.positions import (
   rotary_2d,
   sincos_2d,
 )
+from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import (
   Activation,
   AttentionPool,
   Block,
   Implementation,
-  Rotation,
+  check_heads,
   dense,
   gelu,
   norm,
@@ -354,13 +356,8 @@ def unstack_blocks(params: dict) -> dict:
 
 def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Array | None) -> None:
   """Raises if sizes do not divide or options contradict each other."""
-  if image.ndim != 4:
-    raise ValueError(f"expected image [batch, height, width, channels], got shape {image.shape}")
-  if vit.dim % vit.heads:
-    raise ValueError(
-      f"heads={vit.heads} does not divide dim={vit.dim}; "
-      f"choose dim={-(-vit.dim // vit.heads) * vit.heads} or another number of heads"
-    )
+  check_image(image)
+  check_heads(vit.dim, vit.heads)
   patch = pair(vit.patch_size)
   check_divisible("image", image.shape[1:3], patch)
   if vit.image_size is not None:

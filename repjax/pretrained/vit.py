@@ -90,8 +90,6 @@ TIMM_BEIT = TIMM._replace(
 )
 #: timm's DINOv3, an Eva.
 TIMM_DINOV3 = TIMM._replace(unbiased=PROJECTIONS, scale_1="gamma_1", scale_2="gamma_2")
-#: DINOv2 as its authors published it.
-DINOV2 = TIMM._replace(registers="register_tokens")
 #: Hugging Face's ViT; also its ViTMAE, DeiT and I-JEPA.
 HF = Names(
   block="encoder.layer.{}.",

@@ -10,8 +10,8 @@ from jax.scipy.special import erf
 
 from repjax.augment import crop_flip, simclr_augment
 from repjax.encoders import MLP, ViT, resnet
-from repjax.encoders.positions import rotary_2d
-from repjax.encoders.transformer import Attention, Block, FeedForward, Rotation, attend, gelu
+from repjax.encoders.positions import Rotation, rotary_2d
+from repjax.encoders.transformer import Attention, Block, FeedForward, attend, gelu
 from repjax.learners import simclr, simmim, supervised
 
 BFLOAT16 = jnp.bfloat16
