@@ -1,15 +1,7 @@
 """Weights for tests, drawn in NumPy: to compile a module's own initialisation takes seconds."""
 
-import json
-
 import jax
 import numpy as np
-
-
-def of_fixture(fixture, case, weights):
-  """Weights of another library's model, from the names and shapes that a fixture holds."""
-  shapes = json.loads(str(fixture[f"{case}/shapes"]))
-  return {name: weights(name, tuple(shape)) for name, shape in shapes.items()}
 
 
 def of_module(module, *args, **kwargs):

@@ -1,22 +1,19 @@
 """ConvNeXt: timm's arithmetic, published sizes, stochastic depth."""
 
-import pathlib
-import runpy
-
 import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_names
+from torch_names import ORACLES, weights
 
 from repjax.encoders import ConvNeXt, GlobalResponseNorm, convnext
 from repjax.pretrained.hierarchical import TIMM_CONVNEXT, convnext_rules
 from repjax.train.flops import count_flops
 from repjax.trees import convert, revert
 
-ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/oracles/convnext.npz")
-weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ORACLES / "convnext.npz")
 IMAGE = weights("image", (2, 64, 32, 3))
 TINY = {"depths": (1, 2, 1, 1), "dim": 8}
 
@@ -27,7 +24,7 @@ def close(x, y, tolerance=1e-5):
 
 @pytest.mark.parametrize("case, grn", [("version_1", False), ("version_2", True)])
 def test_equals_timm_with_its_weights(case, grn):
-  module, state = ConvNeXt(**TINY, grn=grn), drawn.of_fixture(FIXTURE, case, weights)
+  module, state = ConvNeXt(**TINY, grn=grn), torch_names.drawn(str(FIXTURE[f"{case}/shapes"]))
   rules, like = convnext_rules(module, TIMM_CONVNEXT), drawn.shapes(module, IMAGE)
   variables = convert(state, rules, like)
   features = jax.jit(module.apply)(variables, IMAGE)

@@ -1,21 +1,17 @@
 """GLMix: the official code's arithmetic and sizes, slots by their definition, linear cost."""
 
-import pathlib
-import runpy
-
 import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_state
+import torch_names
+from torch_names import ORACLES, convert, weights
 
 from repjax.encoders import GLMix, GLNet, glnet, pool_slots
 from repjax.train.flops import count_flops
 
-ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/oracles/glmix.npz")
-weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ORACLES / "glmix.npz")
 THOROUGH = {"marks": pytest.mark.thorough}
 TINY = {"dim": 8, "head_dim": 4, "slots": 9}
 CASES = {
@@ -26,19 +22,21 @@ CASES = {
 }
 
 RENAMES = [
-  (r"stages\.(\d+)\.blocks\.(\d+)\.?", r"stage_\1_block_\2/"),
-  (r"norm(\d)$", r"norm_\1"),
+  (r"stages\.(\d+)\.blocks\.(\d+)", r"stage_\1_block_\2"),
+  (r"norm(\d)\.", r"norm_\1."),
+  (r"slot_scale", "mix.slot_scale"),
   (r"pos_conv", "position"),
-  (r"relation_mha", "mix/attention"),
+  (r"relation_mha", "mix.attention"),
   (r"mha_op", "attention"),
-  (r"attention[.]out_proj", "attention/out"),
-  (r"feature_conv\.0", "mix/conv_value"),
-  (r"feature_conv\.1", "mix/conv"),
-  (r"feature_conv\.2", "mix/conv_out"),
+  (r"in_proj_", "query|key|value."),
+  (r"attention\.out_proj", "attention.out"),
+  (r"feature_conv\.0", "mix.conv_value"),
+  (r"feature_conv\.1", "mix.conv"),
+  (r"feature_conv\.2", "mix.conv_out"),
   (r"mlp\.0", "up"),
   (r"mlp\.1", "conv"),
   (r"mlp\.[23]", "down"),
-  (r"ls(\d)$", r"scale_\1"),
+  (r"ls(\d)\.", r"scale_\1."),
 ]
 
 
@@ -51,21 +49,9 @@ def variables_from_official(state, overlap):
     (r"downsample_layers\.0\.(\d)", lambda m: f"stem_{stem[int(m[1])]}"),
     (r"downsample_layers\.(\d)\.(\d)", lambda m: f"stage_{m[1]}_{stage[int(m[2])]}"),
   ]
-  parts = {"params": {}, "batch_stats": {}}
-  for name, value in state.items():
-    if ".in_proj_" in name:
-      for part, third in zip(("query", "key", "value"), np.split(value, 3), strict=True):
-        parts["params"][name.replace(".in_proj_", f"/{part}.")] = third
-    elif name.endswith(("running_mean", "running_var")):
-      parts["batch_stats"][name.replace("running_", "")] = value
-    elif name.endswith("slot_scale"):
-      parts["params"][name.replace("slot_scale", "mix/.slot_scale")] = value
-    else:
-      parts["params"][name] = value
-  variables = {kind: torch_state.convert(part, renames) for kind, part in parts.items()}
   # Convolutions of one pixel are dense layers here.
   dense = lambda x: x[0, 0] if x.ndim == 4 and x.shape[:2] == (1, 1) else x
-  return jax.tree.map(dense, _scales(variables))
+  return jax.tree.map(dense, _scales(convert(state, renames)))
 
 
 def _scales(tree):
@@ -88,7 +74,7 @@ def slot_weights(name, shape):
 
 @pytest.mark.parametrize("case", ["overlap", pytest.param("patches", **THOROUGH)])
 def test_equals_the_official_code_with_its_weights(case):
-  state = drawn.of_fixture(FIXTURE, case, slot_weights)
+  state = torch_names.drawn(str(FIXTURE[f"{case}/shapes"]), slot_weights)
   image = weights("image", (2, 64, 32, 3))
   variables = variables_from_official(state, overlap=case == "overlap")
   features = jax.jit(GLNet(**CASES[case]).apply)(variables, image)

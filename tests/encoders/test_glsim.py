@@ -1,48 +1,39 @@
 """GLSim: the official code's arithmetic, boxes and crops by their definitions."""
 
-import pathlib
-import runpy
-
 import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch_state
+import torch_names
+from torch_names import ORACLES, convert, weights
 
 from repjax.encoders import GLSim, ViT, box_of_best, global_local_similarity, zoom
 
-ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/oracles/glsim.npz")
-weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ORACLES / "glsim.npz")
 
 RENAMES = [
-  (r"encoder\.blocks\.(\d+)\.?", r"vit/block_\1/"),
-  (r"aggregator\.blocks\.(\d+)\.?", r"mix_\1/"),
-  (r"encoder_norm", "vit/norm"),
+  (r"^class_token", "vit.class_token"),
+  (r"positional_embedding\.pos_embedding", "vit.positions"),
+  (r"encoder\.blocks\.(\d+)", r"vit.block_\1"),
+  (r"aggregator\.blocks\.(\d+)", r"mix_\1"),
+  (r"encoder_norm", "vit.norm"),
   (r"aggregator_norm", "norm"),
-  (r"patch_embedding", "vit/patch"),
-  (r"attn\.proj_q", "attention/query"),
-  (r"attn\.proj_k", "attention/key"),
-  (r"attn\.proj_v", "attention/value"),
-  (r"proj$", "attention/out"),
-  (r"norm(\d)$", r"norm_\1"),
-  (r"pwff\.fc1", "mlp/up"),
-  (r"pwff\.fc2", "mlp/down"),
+  (r"patch_embedding", "vit.patch"),
+  (r"attn\.proj_q", "attention.query"),
+  (r"attn\.proj_k", "attention.key"),
+  (r"attn\.proj_v", "attention.value"),
+  (r"\.proj\.", ".attention.out."),
+  (r"norm(\d)\.", r"norm_\1."),
+  (r"pwff\.fc1", "mlp.up"),
+  (r"pwff\.fc2", "mlp.down"),
 ]
 
 
 def params_from_official(state):
   """The official ViTGLSim's state, without classifier, as parameters of ours."""
-  state = dict(state)
-  own = {
-    "class_token": state.pop("class_token")[0],
-    "positions": state.pop("positional_embedding.pos_embedding")[0],
-  }
-  params = torch_state.convert(state, RENAMES)
-  patch = params["vit"]["patch"]["kernel"]
-  params["vit"]["patch"]["kernel"] = patch.reshape(-1, patch.shape[-1])
-  params["vit"] |= own
+  params = convert(state, RENAMES)["params"]
+  params["vit"]["patch"] = torch_names.flat_patch(params["vit"]["patch"])
   return params
 
 
@@ -56,7 +47,7 @@ def tiny(**options):
 
 
 def test_equals_the_official_code_with_its_weights():
-  params = params_from_official(drawn.of_fixture(FIXTURE, "glsim", weights))
+  params = params_from_official(torch_names.drawn(str(FIXTURE["glsim/shapes"])))
   image = weights("image", (4, 32, 32, 3))
   vit = tiny(dim=128, positions="learned")
 

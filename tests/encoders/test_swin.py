@@ -1,22 +1,19 @@
 """Swin: timm's arithmetic, published sizes, what windows see of each other."""
 
-import pathlib
-import runpy
-
 import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_names
+from torch_names import ORACLES, weights
 
 from repjax.encoders import Swin, swin
 from repjax.pretrained.hierarchical import TIMM_SWIN, swin_rules
 from repjax.train.flops import count_flops
 from repjax.trees import convert, revert
 
-ROOT = pathlib.Path(__file__).parents[2]
-FIXTURE = np.load(ROOT / "tests/oracles/swin.npz")
-weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
+FIXTURE = np.load(ORACLES / "swin.npz")
 TINY = {"depths": (2, 2, 1), "dim": 8, "heads": 2, "window": 4}
 THOROUGH = {"marks": pytest.mark.thorough}
 
@@ -30,7 +27,7 @@ def close(x, y, tolerance=1e-5):
 )
 def test_equals_timm_with_its_weights(case, size):
   module, image = Swin(**TINY), weights("image", (2, *size, 3))
-  state = drawn.of_fixture(FIXTURE, case, weights)
+  state = torch_names.drawn(str(FIXTURE[f"{case}/shapes"]))
   rules, like = swin_rules(module, TIMM_SWIN), drawn.shapes(module, image)
   variables = convert(state, rules, like)
   features = jax.jit(module.apply)(variables, image)

@@ -11,8 +11,8 @@ ORACLES = pathlib.Path(__file__).parents[1] / "oracles"
 weights = runpy.run_path(str(ORACLES / "encoders.py"))["weights"]
 
 
-def drawn(shapes: str) -> dict[str, np.ndarray]:
-  """The weights that tests/oracles/drawn.py drew, from the shapes that it returned."""
+def drawn(shapes: str, weights=weights) -> dict[str, np.ndarray]:
+  """The weights that a script in tests/oracles drew, from the shapes that it left."""
   return {name: weights(name, tuple(shape)) for name, shape in json.loads(shapes).items()}
 
 
@@ -38,11 +38,12 @@ def convert(state: dict[str, np.ndarray], renames: list[tuple[str, str]]) -> dic
     *path, leaf = name.split(".")
     if leaf == "weight":
       leaf = "scale" if value.ndim == 1 else "kernel"
-    elif leaf not in leaves and len(value) == 1:
+    elif leaf not in leaves and np.shape(value)[:1] == (1,):
       value = value[0]
     tree = "batch_stats" if leaf.startswith("running") else "params"
     parts = path[-1].split("|") if path else [None]
-    for part, array in zip(parts, np.split(value, len(parts)), strict=True):
+    arrays = np.split(value, len(parts)) if parts[1:] else [value]
+    for part, array in zip(parts, arrays, strict=True):
       node = variables.setdefault(tree, {})
       for step in [*path[:-1], part] if path else []:
         node = node.setdefault(step, {})
