@@ -1,7 +1,7 @@
 """What experiments on a paper's claim share: seeds, short trainings, table and record."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from experiments import setup  # noqa: F401, defines --data
 from experiments.records import read_record, spelt, write_record
 from repjax import data, evaluate
 from repjax.augment import gaussian_noise
+from repjax.evaluate import figures
 from repjax.learners import Learner
 from repjax.train import launch
 from repjax.train.launch import Settings
@@ -53,6 +54,49 @@ def run(
     runs += [{"method": m, "seed": seed, "metrics": values} for m, values in numbers.items()]
     write_record(path, command, described, runs)
   print("\n" + evaluate.format_table(summarize(runs)) + f"\n\nrecord: {path}")
+
+
+def run_each(
+  path: Path,
+  command: str,
+  jobs: Iterable[tuple[str, int]],
+  study: Callable[[str, int], tuple[dict[str, float], str]],
+  *,
+  metric: str,
+  title: str,
+  controls: Collection[str],
+  drawn: Callable[[str], bool] = lambda name: True,
+) -> None:
+  """Runs what is not on record yet one by one, writes each as it ends, shows all as table and bars.
+
+  Args:
+    path: the record; the picture lies beside it.
+    command: what is run.
+    jobs: ``(method, seed)`` in order.
+    study: ``(method, seed) -> numbers, the data in words``.
+    metric: by which rows are sorted, and which is drawn.
+    title: of the picture's axis.
+    controls: methods that the others are compared with.
+    drawn: whether a method depends on the seed; if not, one run stands for all.
+
+  Raises:
+    ValueError: if the record holds runs of another command.
+  """
+  runs = read_record(path, command)
+  key = lambda name, seed: (name, seed if drawn(name) else None)
+  done = {key(run["method"], run["seed"]) for run in runs}
+  for name, seed in jobs:
+    if key(name, seed) in done:
+      continue
+    numbers, described = study(name, seed)
+    runs.append({"method": name, "seed": seed, "metrics": numbers})
+    done.add(key(name, seed))
+    write_record(path, command, described, runs)
+    print(f"seed {seed}\n{evaluate.format_table({name: numbers})}\n", flush=True)
+  table = dict(sorted(summarize(runs).items(), key=lambda row: row[1][metric]))
+  print(evaluate.format_table(table) + f"\n\nrecord: {path}")
+  bars = {name: (row[metric], row.get(f"{metric}_stderr", 0.0)) for name, row in table.items()}
+  path.with_suffix(".png").write_bytes(figures.draw_bars(bars, controls, title))
 
 
 def summarize(runs: list[dict[str, Any]]) -> Numbers:

@@ -13,6 +13,7 @@ runs some of them; what is on record is not run again. A picture of the table li
 record.
 """
 
+import functools
 import time
 from pathlib import Path
 
@@ -23,16 +24,15 @@ import optax
 from absl import flags
 
 from experiments import claim
-from experiments.records import read_record, spelt, write_record
+from experiments.records import spelt
 from repjax import data, encoders, evaluate, learners
 from repjax.augment import crop_flip, normalize
-from repjax.evaluate import figures
 from repjax.train import launch
 from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
 from repjax.train.memory import keep_freed_memory
 
-SIDE, TRAIN, TEST, BATCH, STEPS = 16, 10_000, 5_000, 64, 1500
+TRAIN, TEST, BATCH, STEPS, TIMED = 10_000, 5_000, 64, 1500, 20
 _E = encoders
 #: Small nets of each kind, for images of 16 pixels.
 BACKBONES = {
@@ -66,25 +66,26 @@ def main(settings: Settings) -> None:
     )
   path = Path(settings.results or "runs/compare_backbones.json")
   command = spelt("python -m experiments.compare_backbones", settings, ("backbones", "seeds"))
-  runs = read_record(path, command)
-  done = {(run["method"], run["seed"]) for run in runs}
-  for seed in claim.seeds(settings):
-    train, test = claim.part_of_data(settings, train=TRAIN, test=TEST, seed=seed)
+  part = functools.cache(
+    lambda seed: claim.part_of_data(settings, train=TRAIN, test=TEST, seed=seed)
+  )
+
+  def study(name, seed):
+    train, test = part(seed)
+    numbers = _numbers(name, seed, train, test, claim.steps_of(settings, STEPS))
+    settings.check_all_read()
     shape = "x".join(map(str, train.image_shape))
-    described = f"{settings.data}: {len(train)} train, {len(test)} test, seen at {shape}"
-    for name in [CONTROL, *settings.backbones]:
-      if (name, seed) in done:
-        continue
-      numbers = _numbers(name, seed, train, test, claim.steps_of(settings, STEPS))
-      settings.check_all_read()
-      runs.append({"method": name, "seed": seed, "metrics": numbers})
-      write_record(path, command, described, runs)
-      print(f"seed {seed}\n{evaluate.format_table({name: numbers})}\n", flush=True)
-  table = claim.summarize(runs)
-  table = dict(sorted(table.items(), key=lambda row: row[1]["accuracy"]))
-  print(evaluate.format_table(table) + f"\n\nrecord: {path}")
-  bars = {name: (row["accuracy"], row.get("accuracy_stderr", 0.0)) for name, row in table.items()}
-  path.with_suffix(".png").write_bytes(figures.draw_bars(bars, (CONTROL,), "accuracy"))
+    return numbers, f"{settings.data}: {len(train)} train, {len(test)} test, seen at {shape}"
+
+  claim.run_each(
+    path,
+    command,
+    [(name, seed) for seed in claim.seeds(settings) for name in [CONTROL, *settings.backbones]],
+    study,
+    metric="accuracy",
+    title="accuracy",
+    controls=(CONTROL,),
+  )
 
 
 def _numbers(name, seed, train: data.Arrays, test: data.Arrays, steps: int) -> dict[str, float]:
@@ -105,10 +106,7 @@ def _numbers(name, seed, train: data.Arrays, test: data.Arrays, steps: int) -> d
   learner = learners.by_gradient(objective, optimizer)
   arrays = {"image": train.image, "label": train.label}
   batch = min(BATCH, len(train))
-  claim.fit(learner, arrays, steps=1, batch_size=batch, seed=seed)  # compiles
-  start = time.perf_counter()
   state = claim.fit(learner, arrays, steps=steps, batch_size=batch, seed=seed, progress=name)
-  seconds = time.perf_counter() - start
   head = jax.tree.map(np.asarray, state.params["head"])
   features = claim.features(learner.encode, state, test.image)
   answers = np.argmax(features @ head["kernel"] + head["bias"], 1)
@@ -118,8 +116,19 @@ def _numbers(name, seed, train: data.Arrays, test: data.Arrays, steps: int) -> d
     "accuracy": float(np.mean(answers == test.label)),
     "parameters": sum(x.size for x in jax.tree.leaves(state.params["encoder"])),
     "million_multiply_adds": count_flops(encoder.apply, variables, image) / 2e6,
-    "images_per_second": steps * batch / seconds,
+    "images_per_second": _speed(learner, state, {k: v[:batch] for k, v in arrays.items()}),
   }
+
+
+def _speed(learner: learners.Learner, state, batch) -> float:
+  """Images a second of updates, once they are compiled."""
+  update, key = jax.jit(learner.update), jax.random.key(0)
+  step = lambda state: jax.block_until_ready(update(state, batch, key)[0])
+  state = step(state)
+  start = time.perf_counter()
+  for _ in range(TIMED):
+    state = step(state)
+  return TIMED * len(batch["label"]) / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

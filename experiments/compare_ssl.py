@@ -22,11 +22,10 @@ from absl import flags
 
 from experiments import claim, outcome
 from experiments.methods import METHODS
-from experiments.records import read_record, spelt, write_record
+from experiments.records import spelt
 from experiments.setup import Prepared, load, prepare
 from repjax import data, evaluate
 from repjax.augment import to_float
-from repjax.evaluate import figures
 from repjax.train import init_state, launch, train
 from repjax.train.launch import Settings, run_app
 from repjax.train.memory import keep_freed_memory
@@ -71,31 +70,30 @@ def main(settings: Settings) -> None:
     )
   path = Path(settings.results or "runs/compare_ssl.json")
   command = spelt("python -m experiments.compare_ssl", settings, ("methods", "seed", "seeds"))
-  runs, dataset = read_record(path, command), load(settings)
+  dataset = load(settings)
   if settings.choose:
     train, held = data.holdout(dataset.train, settings.validation, 0)
     dataset = dataset._replace(train=train, test=held)
   workdir = Path(settings.workdir or "runs/compare_ssl")
-  # Nothing is drawn of pixels: one run stands for all seeds.
-  key = lambda name, seed: (name, None if name in CONTROLS[:2] else seed)
-  done = {key(run["method"], run["seed"]) for run in runs}
-  for seed in claim.seeds(settings):
-    for name in [*CONTROLS, *settings.methods]:
-      if key(name, seed) in done:
-        continue
-      ready, chosen = _prepared(name, settings.replace(seed=seed), dataset)
-      dataset = ready.dataset  # in memory from here on, if it fits
-      numbers = _numbers(name, chosen, ready, workdir / f"{name}_{seed}")
-      settings.check_all_read()
-      runs.append({"method": name, "seed": seed, "metrics": numbers})
-      done.add(key(name, seed))
-      write_record(path, command, outcome.described(ready), runs)
-      print(f"seed {seed}\n{evaluate.format_table({name: numbers})}\n", flush=True)
-  table = claim.summarize(runs)
-  table = dict(sorted(table.items(), key=lambda row: row[1]["knn_20"]))
-  print(evaluate.format_table(table) + f"\n\nrecord: {path}")
-  bars = {name: (row["knn_20"], row.get("knn_20_stderr", 0.0)) for name, row in table.items()}
-  path.with_suffix(".png").write_bytes(figures.draw_bars(bars, CONTROLS, "kNN accuracy, k=20"))
+
+  def study(name, seed):
+    nonlocal dataset
+    ready, chosen = _prepared(name, settings.replace(seed=seed), dataset)
+    dataset = ready.dataset  # in memory from here on, if it fits
+    numbers = _numbers(name, chosen, ready, workdir / f"{name}_{seed}")
+    settings.check_all_read()
+    return numbers, outcome.described(ready)
+
+  claim.run_each(
+    path,
+    command,
+    [(name, seed) for seed in claim.seeds(settings) for name in [*CONTROLS, *settings.methods]],
+    study,
+    metric="knn_20",
+    title="kNN accuracy, k=20",
+    controls=CONTROLS,
+    drawn=lambda name: name not in CONTROLS[:2],  # nothing is drawn of pixels
+  )
 
 
 def _prepared(name, settings, dataset: data.Dataset) -> tuple[Prepared, Settings]:
