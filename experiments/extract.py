@@ -22,13 +22,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from experiments import outcome
 from experiments.frozen import Frozen, is_pretrained, load_frozen
-from repjax import data, evaluate
-from repjax.arrays import batch_shards
+from repjax import data
 from repjax.encoders import Features
 from repjax.train import hosts, launch
 from repjax.train.launch import Settings, run_app
-from repjax.train.mesh import local_rows
 
 flags.DEFINE_string("out", "features.npz", "File for the features.")
 flags.DEFINE_list("features", ["pooled"], "pooled, tokens, mean_LAYER, class_LAYER; several.")
@@ -135,22 +134,14 @@ def _flat(encode, pick, names):
 
 def _encode(frozen: Frozen, encode, shapes, span: data.Source, size: int, bar):
   """Features of a span by name, and its labels."""
-  size = -(-size // batch_shards(frozen.mesh)) * batch_shards(frozen.mesh)
-  rows = local_rows(frozen.mesh, size)
 
   def watched(batches):
-    for i, batch in enumerate(batches):
+    for batch in batches:
       yield batch
-      bar.update(min(size, len(span) - i * size))
+      bar.update(len(batch["label"]) * jax.process_count())
 
-  embedded = evaluate.embed(
-    encode,
-    frozen.variables,
-    data.once(span, size, rows=rows),
-    batch_size=size,
-    mesh=frozen.mesh,
-    rows=rows,
-    progress=watched,
+  embedded = outcome.encode_split(
+    encode, frozen.variables, span, size, frozen.mesh, progress=watched
   )
   ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
   parts = np.split(embedded.features, ends[:-1], 1)

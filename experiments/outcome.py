@@ -3,7 +3,7 @@
 import functools
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ def encode_split(
   size: int,
   mesh: Mesh,
   *,
-  name: str,
+  name: str = "",
   quiet: bool = False,
+  progress: Callable[[Iterable], Iterable] | None = None,
 ) -> evaluate.Embedded:
   """`embed` for any encoder.
 
@@ -111,6 +112,7 @@ def encode_split(
     mesh: the devices.
     name: for the bar.
     quiet: whether to leave the bar out.
+    progress: wraps the batches in place of a bar.
 
   Returns:
     Its features and labels, on every process.
@@ -127,7 +129,7 @@ def encode_split(
     batch_size=size,
     mesh=mesh,
     rows=rows,
-    progress=bar,
+    progress=progress or bar,
   )
 
 
