@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, safe_sqrt, split_batch
+from repjax.encoders.depthwise import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
@@ -88,7 +89,7 @@ class _Block(nn.Module):
     x = split_batch(x)
     y = nn.Conv(
       dim, (7, 7), padding=3, feature_group_count=dim, dtype=self.dtype, name="conv",
-      kernel_init=nn.initializers.normal(0.02),
+      kernel_init=nn.initializers.normal(0.02), conv_general_dilated=convolve,
     )(x)  # fmt: skip
     y = gelu(dense(4 * dim, self.dtype, "up")(norm(self.dtype, "norm")(y)))
     if self.layer_scale is None:

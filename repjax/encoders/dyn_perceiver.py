@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, split_batch
 from repjax.encoders.batch_norm import batch_norm
+from repjax.encoders.depthwise import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.perceiver import Look
@@ -224,8 +225,9 @@ def _look_at_map(z, x, grid, dtype, name):
   """Latents attend to a map that was smeared and shrunk."""
   batch, height, width, channels = x.shape
   smear = nn.Conv(
-    channels, (7, 7), padding=3, feature_group_count=channels, dtype=dtype, name=f"{name}_smear"
-  )
+    channels, (7, 7), padding=3, feature_group_count=channels, dtype=dtype, name=f"{name}_smear",
+    conv_general_dilated=convolve,
+  )  # fmt: skip
   x = x + smear(x)
   rows, columns = (min(grid, n) for n in (height, width))
   if height % rows or width % columns:

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, l2_normalize, split_batch
 from repjax.encoders.batch_norm import batch_norm
+from repjax.encoders.depthwise import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
@@ -240,8 +241,9 @@ def _depthwise(x: jax.Array, side: int, dtype: DTypeLike, name: str) -> jax.Arra
   """A convolution of each channel by itself, which keeps the size of the map."""
   dim = x.shape[-1]
   return nn.Conv(
-    dim, (side, side), padding=side // 2, feature_group_count=dim, dtype=dtype, name=name
-  )(x)
+    dim, (side, side), padding=side // 2, feature_group_count=dim, dtype=dtype, name=name,
+    conv_general_dilated=convolve,
+  )(x)  # fmt: skip
 
 
 def _check(net: GLNet, image: jax.Array) -> None:

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
+from repjax.encoders.depthwise import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image
@@ -129,6 +130,7 @@ def _conv(norm, dtype, x, features, kernel, name, *, stride=1, groups=1):
     use_bias=False,
     dtype=dtype,
     kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+    conv_general_dilated=convolve,
     name=name,
   )
   return norm(name=f"{name}_norm")(layer(x))

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
+from repjax.encoders.depthwise import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.stages import check_image
 
@@ -83,6 +84,7 @@ class SharpSepConv(nn.Module):
       x = nn.Conv(
         channels, (kernel, kernel), (stride, stride), reach, kernel_dilation=(rate, rate),
         feature_group_count=channels, use_bias=False, dtype=self.dtype, name=f"depthwise_{i}",
+        conv_general_dilated=convolve,
       )(nn.relu(x))  # fmt: skip
       x = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"pointwise_{i}")(x)
       x = self.norm(name=f"norm_{i}")(x)

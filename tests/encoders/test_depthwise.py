@@ -1,24 +1,64 @@
 """Depthwise convolution: a CPU's shifted sums are what other devices convolve."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repjax.encoders.depthwise import depthwise
+from repjax.encoders import depthwise as room
+from repjax.encoders.depthwise import convolve, depthwise
+from repjax.train.flops import count_flops
 
 
-@pytest.mark.parametrize("sides", [(3, 3), (1, 5)])
-def test_shifted_sums_equal_the_convolution_in_value_and_gradient(sides, monkeypatch):
+def drawn(*shapes):
   rng = np.random.default_rng(0)
-  x, kernel, weight = (
-    jnp.asarray(rng.normal(size=shape), jnp.float32)
-    for shape in ((2, 4, 5, 3), (*sides, 1, 3), (2, 4, 5, 3))
+  return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def value_and_gradient(x, kernel, weight):
+  # A new function each time, so that none is found compiled for another platform.
+  return jax.value_and_grad(lambda x, k: jnp.sum(weight * depthwise(x, k)), (0, 1))
+
+
+@pytest.mark.parametrize("sides, height", [((3, 3), 4), ((1, 5), 4), ((7, 3), 11)])
+def test_shifted_sums_equal_the_convolution_in_value_gradient_and_arithmetic(
+  sides, height, monkeypatch
+):
+  arrays = drawn((2, height, 5, 3), (*sides, 1, 3), (2, height, 5, 3))
+  monkeypatch.setattr(room, "BAND", 4)  # 11 rows are three bands, the last of 3
+  run = value_and_gradient(*arrays)
+  sums, counted = jax.jit(run)(*arrays[:2]), count_flops(run, *arrays[:2])
+  monkeypatch.setattr(room, "platform", lambda: "gpu")
+  run = value_and_gradient(*arrays)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-4), sums, jax.jit(run)(*arrays[:2])
   )
-  # A new function each, so that neither is found compiled.
-  run = lambda: jax.jit(
-    jax.value_and_grad(lambda x, k: jnp.sum(weight * depthwise(x, k)), (0, 1))
-  )(x, kernel)  # fmt: skip
-  sums = run()
-  monkeypatch.setattr("repjax.encoders.depthwise.platform", lambda: "gpu")
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-4), sums, run())
+  assert counted == 3 * 2 * sides[0] * sides[1] * arrays[0].size
+  assert counted == count_flops(run, *arrays[:2])
+
+
+def test_half_precision_is_summed_in_single():
+  x, kernel = (x.astype(jnp.bfloat16) for x in drawn((1, 16, 16, 4), (7, 7, 1, 4)))
+  wide = depthwise(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  np.testing.assert_array_equal(depthwise(x, kernel), wide.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"padding": 1, "feature_group_count": 4},
+    {"padding": "SAME", "feature_group_count": 4},
+    {"padding": "VALID", "feature_group_count": 4},
+    {"padding": 2, "feature_group_count": 4, "kernel_dilation": (2, 2)},
+    {"padding": 1, "feature_group_count": 4, "strides": (2, 2)},
+    {"padding": 1, "feature_group_count": 2},
+    {"padding": 1},
+  ],
+)
+def test_a_layer_of_any_convolution_computes_the_same(options):
+  (x,) = drawn((2, 6, 6, 4))
+  layer = nn.Conv(4, (3, 3), **options)
+  variables = layer.init(jax.random.key(0), x)
+  ours = layer.clone(conv_general_dilated=convolve).apply(variables, x)
+  np.testing.assert_allclose(ours, layer.apply(variables, x), 1e-5, 1e-5)
