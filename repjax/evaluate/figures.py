@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from repjax.evaluate.matrices import Matrix, shade
 from repjax.evaluate.pictures import (
   COLOURS,
   MARKERS,
@@ -51,11 +52,12 @@ def check_matplotlib() -> None:
     ) from None
 
 
-def draw_curves(panels: Mapping[str, Mapping[str, Series]]) -> bytes:
+def draw_curves(panels: Mapping[str, Mapping[str, Series]], *, across: str = "step") -> bytes:
   """Draws `repjax.evaluate.pictures.curves` as a figure of small panels.
 
   Args:
     panels: as from there.
+    across: what the horizontal axis is.
 
   Returns:
     A PNG file's bytes.
@@ -74,7 +76,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Series]]) -> bytes:
       axes.set_axisbelow(True)
       axes.tick_params(length=0)
       axes.locator_params(nbins=4)
-      axes.set_xlabel("step")
+      axes.set_xlabel(across)
       if len(lines) > 1:
         axes.legend()
 
@@ -226,6 +228,37 @@ def draw_bars(
     axes.set_xlabel(label)
 
   return _png((6, 0.8 + 0.24 * len(values)), draw)
+
+
+def draw_matrices(parts: Mapping[str, Matrix]) -> bytes:
+  """Draws tables of numbers as heat maps, side by side.
+
+  Args:
+    parts: by title.
+
+  Returns:
+    A PNG file's bytes.
+  """
+
+  def draw(figure):
+    for i, (title, part) in enumerate(parts.items()):
+      axes = figure.add_subplot(1, len(parts), i + 1)
+      axes.imshow(shade(part), cmap="Blues", vmin=0, vmax=1)
+      # A full colour for each number would hide it; few are written out.
+      if max(np.shape(part.values)) <= 12:
+        for (row, column), value in np.ndenumerate(part.values):
+          ink = "white" if shade(part)[row, column] > 0.6 else _INK
+          words = f"{value:.2f}" if np.isfinite(value) else "-"
+          axes.text(column, row, words, color=ink, size=6, ha="center", va="center")
+      axes.set_xticks(range(len(part.columns)), part.columns, rotation=90)
+      axes.set_yticks(range(len(part.rows)), part.rows)
+      axes.tick_params(length=0, labelsize=6)
+      axes.spines[:].set_visible(False)
+      axes.set(title=title, xlabel=part.across, ylabel=part.down)
+
+  width = sum(1.2 + 0.28 * max(4, len(part.columns)) for part in parts.values())
+  height = 1.2 + 0.28 * max(max(4, len(part.rows)) for part in parts.values())
+  return _png((width, height), draw)
 
 
 def _place(axes, image, x, y):

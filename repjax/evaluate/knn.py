@@ -53,14 +53,37 @@ def knn(
       f"k={tuple(k)} are all larger than the {len(train.label)} labelled train examples; "
       f"choose at most {len(train.label)}"
     )
+  predicted = knn_predictions(train, test, k=kept, temperature=temperature, centre=centre)
+  accuracy = np.mean(predicted == test.label[None], 1)
+  return {f"knn_{count}": float(a) for count, a in zip(kept, accuracy, strict=True)}
+
+
+def knn_predictions(
+  train: Embedded,
+  test: Embedded,
+  *,
+  k: Sequence[int],
+  temperature: float = 0.1,
+  centre: bool = True,
+) -> np.ndarray:
+  """What the k nearest train examples take each test example for, see `knn`.
+
+  Args:
+    train: the bank; examples labelled -1 never vote.
+    test: examples to classify, labelled or not.
+    k: numbers of neighbours, at most as many as the bank has.
+    temperature: of the weights, > 0.
+    centre: whether to subtract the train mean.
+
+  Returns:
+    Classes ``[len(k), n]``.
+  """
   bank, query = train.features, test.features
   if centre:
     mean = bank.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
     bank, query = bank - mean, query - mean
-  classes = int(max(train.label.max(), test.label.max())) + 1
-  predicted = _predict(query, bank, train.label, k=kept, classes=classes, temperature=temperature)
-  accuracy = np.mean(np.asarray(predicted) == test.label[None], 1)
-  return {f"knn_{count}": float(a) for count, a in zip(kept, accuracy, strict=True)}
+  options = {"classes": int(train.label.max()) + 1, "temperature": temperature}
+  return np.asarray(_predict(query, bank, train.label, k=tuple(k), **options))
 
 
 @functools.partial(jax.jit, static_argnames=("k", "classes"))

@@ -14,16 +14,29 @@ from repjax.evaluate.figures import (
   check_matplotlib,
   draw_curves,
   draw_map,
+  draw_matrices,
   draw_neighbours,
   draw_rows,
 )
+from repjax.evaluate.matrices import Matrix, as_html, class_table
 from repjax.evaluate.pictures import (
   EmbeddingMap,
   Neighbours,
   PatchMaps,
   Reconstructions,
+  Series,
   curves,
 )
+
+_RANK, _KEPT = "logarithm of the direction's rank, base 10", "logarithm of the dimensions, base 2"
+_SIMILARITY = """How alike two layers are on the same images: 1 where one is the other turned and
+scaled. What a measure leaves out of account is in its docstring in repjax.measure."""
+_SPECTRA = f"""Share of the variance along each direction, the largest first: logarithms, base 10.
+Across is the {_RANK}. A cliff says that the features collapsed to the directions before it."""
+_DIMENSIONS = f"""How many test images a vote of the 20 nearest train images tells right if features
+are cut short. Across is the {_KEPT}."""
+_CONFUSION = """Shares of the test images of a class, by what a vote of the 20 nearest train images
+takes them for, and below, the share of each class that is told right."""
 
 
 class Report(NamedTuple):
@@ -45,6 +58,10 @@ class Report(NamedTuple):
     controls: rows of the table that come first, as what the others are to be compared with.
     classes: names of the labels.
     embedding: a map of the features.
+    similarity: of the layers of two representations, by title.
+    spectra: by title, curves of how variance is spread over directions.
+    dimensions: by title, curves of accuracy by how many dimensions are kept.
+    confusion: which classes are taken for which, by representation.
     neighbours: queries and what each representation finds.
     patches: images and their local features.
     reconstructions: of a masked-image model.
@@ -65,6 +82,10 @@ class Report(NamedTuple):
   controls: Sequence[str] = ("raw pixels", "untrained")
   classes: Sequence[str] = ()
   embedding: EmbeddingMap | None = None
+  similarity: Mapping[str, Matrix] = {}
+  spectra: Mapping[str, Mapping[str, Series]] = {}
+  dimensions: Mapping[str, Mapping[str, Series]] = {}
+  confusion: Mapping[str, Matrix] = {}
   neighbours: Neighbours | None = None
   patches: PatchMaps | None = None
   reconstructions: Reconstructions | None = None
@@ -99,6 +120,10 @@ def write_report(path: Path, report: Report, *, figures: bool = True) -> Path:
     "results": ("Results", sections.results(report.table, report.controls)),
     "training": ("Training", sections.training(curves(report.history))),
     "map": ("Map of the embeddings", sections.embedding_map(report.embedding, report.classes)),
+    "similarity": ("Layers compared", as_html(report.similarity, _SIMILARITY)),
+    "spectra": ("Spectrum", sections.curves_of(report.spectra, _SPECTRA)),
+    "dimensions": ("Accuracy by dimension", sections.curves_of(report.dimensions, _DIMENSIONS)),
+    "classes": ("Classes", _classes(report.confusion)),
     "neighbours": ("Nearest neighbours", sections.neighbours(report.neighbours, report.classes)),
     "patches": ("Patch features", sections.patches(report.patches)),
     "reconstructions": ("Reconstructions", sections.reconstructions(report.reconstructions)),
@@ -148,6 +173,10 @@ def _figures(report):
   drawings = {
     "curves": (curves(report.history) or None, draw_curves),
     "map": (report.embedding, lambda part: draw_map(part, report.classes)),
+    "similarity": (report.similarity or None, draw_matrices),
+    "spectra": (report.spectra or None, lambda part: draw_curves(part, across=_RANK)),
+    "dimensions": (report.dimensions or None, lambda part: draw_curves(part, across=_KEPT)),
+    "classes": (report.confusion or None, draw_matrices),
     "neighbours": (report.neighbours, lambda part: draw_neighbours(part, report.classes)),
     "patches": (report.patches, lambda part: draw_rows(sections.patch_rows(part))),
     "reconstructions": (
@@ -156,6 +185,13 @@ def _figures(report):
     ),
   }
   return {n: None if part is None else draw(part) for n, (part, draw) in drawings.items()}
+
+
+def _classes(confusion):
+  """Which classes are taken for which, and how many of each are right."""
+  if not confusion:
+    return ""
+  return as_html(confusion, _CONFUSION) + sections.results(class_table(confusion), ())
 
 
 def _write(path, content):

@@ -170,6 +170,22 @@ def neighbours(part: Neighbours | None, classes: Sequence[str]) -> str:
   return out
 
 
+def curves_of(panels: Mapping[str, Mapping[str, Series]], note: str) -> str:
+  """Drawings of curves under a note.
+
+  Args:
+    panels: title to name to (places, values).
+    note: what they show.
+
+  Returns:
+    HTML.
+  """
+  if not panels:
+    return ""
+  drawn = "".join(_panel(title, lines) for title, lines in panels.items())
+  return f'<p class="note">{note}</p>\n<div class="panels">{drawn}</div>'
+
+
 def patches(part: PatchMaps | None) -> str:
   """Images above the colours of their patches.
 
