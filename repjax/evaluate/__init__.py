@@ -10,6 +10,8 @@ from repjax.evaluate.embed import Embedded, embed, pixels, projected
 from repjax.evaluate.few_shot import few_shot
 from repjax.evaluate.knn import knn
 from repjax.evaluate.linear import linear_probe
+from repjax.evaluate.retrieval import ranking_scores, retrieval
+from repjax.evaluate.search import search_by_faiss, search_gallery
 from repjax.evaluate.spectrum import spectrum
 from repjax.evaluate.table import evaluate, format_table
 
@@ -27,5 +29,9 @@ __all__ = [
   "matched_accuracy",
   "pixels",
   "projected",
+  "ranking_scores",
+  "retrieval",
+  "search_by_faiss",
+  "search_gallery",
   "spectrum",
 ]

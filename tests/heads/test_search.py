@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from repjax.heads import Neighbors, merge_neighbors, nearest_keys
+from repjax.heads import merge_neighbors, nearest_keys
 from repjax.losses.distances import cosine_distance, euclidean
 
 search = jax.jit(nearest_keys, static_argnames=("k", "distance", "query_tile", "tile"))
