@@ -6,6 +6,8 @@ from repjax.evaluate.clustering import (
   kmeans,
   matched_accuracy,
 )
+from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
+from repjax.evaluate.domains import merged_retrieval
 from repjax.evaluate.embed import Embedded, embed, pixels, projected
 from repjax.evaluate.episodes import (
   draw_episodes,
@@ -19,6 +21,7 @@ from repjax.evaluate.knn import knn
 from repjax.evaluate.linear import linear_probe
 from repjax.evaluate.retrieval import ranking_scores, retrieval
 from repjax.evaluate.search import search_by_faiss, search_gallery
+from repjax.evaluate.sgd_probe import sgd_probe
 from repjax.evaluate.spectrum import spectrum
 from repjax.evaluate.table import evaluate, format_table
 from repjax.evaluate.verification import (
@@ -27,11 +30,19 @@ from repjax.evaluate.verification import (
   verification,
   verification_scores,
 )
+from repjax.evaluate.zero_shot import (
+  class_embeddings,
+  relative_to_anchors,
+  zero_shot,
+  zero_shot_by_anchors,
+)
 
 __all__ = [
   "Embedded",
+  "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",
+  "dense_probe",
   "draw_episodes",
   "draw_pairs",
   "embed",
@@ -44,16 +55,22 @@ __all__ = [
   "knn",
   "linear_probe",
   "matched_accuracy",
+  "merged_retrieval",
   "nearest_mean",
   "nearest_mean_by_cosine",
   "pixels",
   "projected",
   "ranking_scores",
+  "relative_to_anchors",
   "retrieval",
   "ridge",
   "search_by_faiss",
   "search_gallery",
+  "segmentation_scores",
+  "sgd_probe",
   "spectrum",
   "verification",
   "verification_scores",
+  "zero_shot",
+  "zero_shot_by_anchors",
 ]
