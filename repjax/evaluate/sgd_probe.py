@@ -113,10 +113,10 @@ def sgd_probe(
 ) -> dict[str, float]:
   """Test accuracy of a linear classifier trained by SGD, at the rate that a held-out part chose.
 
-  The protocol of MoCo, SimSiam, DINOv2 and others, on features kept rather than on augmented images:
-  momentum, a cosine schedule to 0, no weight decay, and the best of a grid of learning rates, which
-  differs between encoders by orders of magnitude. Papers choose it on the test split; here a
-  stratified share of the train split does, and the classifier is trained again on all of it.
+  The protocol of MoCo, SimSiam, DINOv2 and others, on features as they are rather than on augmented
+  images: momentum, a cosine schedule to 0, no weight decay, and the best of a grid of learning
+  rates, which differs between encoders by orders of magnitude. Papers choose it on the test split;
+  here a stratified share of the train split does, and the classifier is trained again on all of it.
   Features are standardised with the train split's mean and deviation, as by a batch norm without
   parameters. Unlabelled examples (-1) take no part. `linear_probe` solves the same problem to its
   end, with a penalty in place of the early stop.
