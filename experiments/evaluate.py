@@ -3,7 +3,8 @@
   python -m experiments.evaluate --workdir=runs/simclr_digits
 
 Data, encoder and method are those of the run (``flags.json`` in its folder); flags given here, such
-as --shots=1,2,5 --protocols=few_shot,knn or --mesh, come on top.
+as --shots=1,2,5, --protocols=few_shot,knn,retrieval,episodes,verification or --mesh, come on top;
+a name that --protocols does not know is answered with those that it does.
 
   python -m experiments.evaluate --encoder=timm/vit_base_patch14_dinov2 --weights=FILE \\
     --data=folder:PATH --image_size=224

@@ -136,7 +136,8 @@ def encode_split(
 def columns(table: dict[str, dict[str, float]]) -> list[str]:
   """The numbers of a table that a reader wants to see."""
   shown = dict.fromkeys(name for row in table.values() for name in row)
-  return [n for n in shown if not n.endswith("_stderr") and n != "linear_penalty"]
+  beside = ("_stderr", "_ci95", "linear_penalty", "sgd_linear_rate", "queries_left_out")
+  return [n for n in shown if not n.endswith(beside)]
 
 
 def summary(method: Method, table: dict[str, dict[str, float]]) -> str:

@@ -411,7 +411,17 @@ def protocols(
   Raises:
     ValueError: if one is unknown or the data has too few labels for it.
   """
-  known = {"few_shot": evaluate.few_shot, "knn": evaluate.knn, "linear": evaluate.linear_probe}
+  known = {
+    "few_shot": evaluate.few_shot,
+    "knn": evaluate.knn,
+    "linear": evaluate.linear_probe,
+    "episodes": evaluate.episodes,  # of the test split's classes
+    "kmeans": evaluate.kmeans,
+    "retrieval": evaluate.retrieval,
+    "sgd_linear": evaluate.sgd_probe,
+    "spectrum": evaluate.spectrum,
+    "verification": evaluate.verification,
+  }
   if not settings.protocols or set(settings.protocols) - known.keys():
     raise ValueError(
       f"--protocols={','.join(settings.protocols)} is no list of protocols; "
@@ -427,6 +437,14 @@ def protocols(
       raise ValueError(
         f"class {dataset.classes[counts.argmin()]!r} has {counts.min()} train examples, "
         f"fewer than --shots={max(shots)}; lower --shots or leave few_shot out of --protocols"
+      )
+  label = getattr(dataset.test, "label", None)
+  if "episodes" in settings.protocols and label is not None and dataset.classes:
+    counts = np.unique_counts(label[label >= 0]).counts
+    if len(counts) < 5 or counts.min() < 20:
+      raise ValueError(
+        f"the test split has {len(counts)} classes, the least of {counts.min()} examples: too few "
+        f"for episodes of 5 classes with 20 each; leave episodes out of --protocols"
       )
   return tuple(known[name] for name in settings.protocols)
 

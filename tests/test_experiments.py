@@ -332,7 +332,7 @@ def test_a_misspelt_flag_is_named_with_the_nearest():
     ({"shots": ["1", "200"]}, r"class '\d' has 12\d train examples, fewer than --shots=200; lower"),
     ({"shots": ["one"]}, "--shots=one is not a list of"),
     ({"protocols": ["knn", "nkk"]}, "--protocols=knn,nkk is no list .* of few_shot, knn, linear"),
-    ({"protocols": []}, "--protocols= is no list of protocols; choose of few_shot, knn, linear"),
+    ({"protocols": []}, "--protocols= is no list of protocols; choose of few_shot, .* retrieval"),
     ({"protocols": ["knn"], "shots": ["2"]}, r"--shots=\['2'\] has no effect"),
     ({"validation": 0.2}, "--validation=0.2 has no effect"),
     ({"eval_every": 2, "validation": 0.0}, "--validation=0.0 leaves --eval_every=2 nothing"),

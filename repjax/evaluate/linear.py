@@ -40,24 +40,70 @@ def linear_probe(
     ValueError: if no class has a second train example to validate on, or arguments are out of
       range.
   """
-  # From strong to weak: each fit starts where the one before ended.
-  penalties = sorted(map(float, penalties), reverse=True)
-  if not penalties or penalties[-1] <= 0 or not 0 < validation < 1:
-    raise ValueError(
-      f"expected penalties > 0 and 0 < validation < 1, got {penalties=} and {validation=}"
-    )
+  if not 0 < validation < 1:
+    raise ValueError(f"expected 0 < validation < 1, got {validation=}")
   train, test = labelled(train, test)
   classes = int(max(train.label.max(), test.label.max())) + 1
-  features, test_features = _standardised(train.features, test.features)
+  held = held_out(train.label, key=key, share=validation)
+  scores, penalty = fit_chosen(
+    train, test.features, held=held, classes=classes, penalties=penalties
+  )
+  accuracy = float(np.mean(np.argmax(scores, 1) == test.label))
+  return {"linear": accuracy, "linear_penalty": penalty}
 
-  count = np.bincount(train.label, minlength=classes)
-  held_out = np.minimum(np.maximum(np.round(validation * count), 1), count - 1)
-  held = rank_in_class(key, train.label) < held_out[train.label]
+
+def held_out(label: np.ndarray, *, key: jax.Array, share: float) -> np.ndarray:
+  """Which train examples choose between fits: a share of each class, never its only example.
+
+  Args:
+    label: ``[n]`` int >= 0.
+    key: of the choice.
+    share: in ``(0, 1)``; at least one example of each class of two or more.
+
+  Returns:
+    ``[n]`` bool.
+
+  Raises:
+    ValueError: if no class has a second example.
+  """
+  count = np.bincount(label)
+  apart = np.minimum(np.maximum(np.round(share * count), 1), count - 1)
+  held = rank_in_class(key, label) < apart[label]
   if not held.any():
     raise ValueError(
-      f"no class of {len(train.label)} train examples has 2, of which one could validate; add some"
+      f"no class of {len(label)} train examples has 2, of which one could validate; add some"
     )
+  return held
 
+
+def fit_chosen(
+  train: Embedded,
+  test_features: np.ndarray,
+  *,
+  held: np.ndarray,
+  classes: int,
+  penalties: Sequence[float] = PENALTIES,
+) -> tuple[np.ndarray, float]:
+  """Fits a logistic regression whose penalty is the best of a grid on examples apart.
+
+  Args:
+    train: all of them labelled; features are standardised inside.
+    test_features: ``[m, dim]``, to be scored.
+    held: ``[n]`` bool, the train examples that choose; the last fit has them too.
+    classes: how many.
+    penalties: the grid, > 0.
+
+  Returns:
+    Scores of the test examples ``[m, classes]``, and the penalty chosen.
+
+  Raises:
+    ValueError: if the grid is empty or has a penalty that is not above 0.
+  """
+  # From strong to weak: each fit starts where the one before ended.
+  penalties = sorted(map(float, penalties), reverse=True)
+  if not penalties or penalties[-1] <= 0:
+    raise ValueError(f"expected penalties > 0, got {penalties=}")
+  features, test_features = standardised(train.features, test_features)
   bank, label = jax.device_put((features, train.label))
   fits = {}
   params = {
@@ -66,26 +112,32 @@ def linear_probe(
   }
   for penalty in penalties:
     params = fit_logistic(bank, label, classes=classes, penalty=penalty, where=~held, init=params)
-    fits[penalty] = _accuracy(params, features[held], train.label[held]), params
+    told = np.argmax(_scores(params, features[held]), 1)
+    fits[penalty] = np.mean(told == train.label[held]), params
   penalty = max(fits, key=lambda p: fits[p][0])
   everyone = np.ones_like(held)
   params = fit_logistic(
     bank, label, classes=classes, penalty=penalty, where=everyone, init=fits[penalty][1]
   )
-  accuracy = _accuracy(params, test_features, test.label)
-  return {"linear": accuracy, "linear_penalty": penalty}
+  return _scores(params, test_features), penalty
 
 
-def _accuracy(params, features, label) -> float:
-  scores = features @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
-  return float(np.mean(np.argmax(scores, 1) == label))
+def _scores(params, features):
+  return features @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
 
 
-def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Zero mean and unit variance over train, turned onto train's principal axes.
 
   The turn leaves the penalised problem as it is and saves most of its steps. Zero columns fill up
   the dim, so that encoders of similar dims share one compiled fit.
+
+  Args:
+    train: ``[n, dim]``.
+    test: ``[m, dim]``.
+
+  Returns:
+    Both, of a dim that 128 divides.
   """
   mean = train.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
   deviation = np.sqrt(np.mean(np.square(train - mean), 0, keepdims=True, dtype=np.float64))

@@ -42,7 +42,8 @@ def format_table(
   Args:
     rows: by name, such as raw pixels, untrained, trained, the numbers of `evaluate`.
     columns: the numbers to show; all, in order of appearance, if absent. A number's standard error
-      (``{column}_stderr``) stands beside it and is no column of its own.
+      (``{column}_stderr``), or half its interval (``{column}_ci95``), stands beside it and is no
+      column of its own.
     digits: after the point; a smaller number is shown to its first digit.
 
   Returns:
@@ -50,12 +51,13 @@ def format_table(
   """
   if columns is None:
     names = dict.fromkeys(name for numbers in rows.values() for name in numbers)
-    columns = [name for name in names if not name.endswith("_stderr")]
+    columns = [name for name in names if not name.endswith(("_stderr", "_ci95"))]
 
   def cell(numbers, column):
     if column not in numbers:
       return "-"
-    value, error = numbers[column], numbers.get(f"{column}_stderr")
+    value = numbers[column]
+    error = numbers.get(f"{column}_stderr", numbers.get(f"{column}_ci95"))
     small = 0 < abs(value) < 0.5 * 10**-digits
     text = f"{value:.1g}" if small else f"{value:.{digits}f}"
     return text if error is None else f"{text} ± {error:.{digits}f}"

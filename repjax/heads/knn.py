@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from repjax.arrays import l2_normalize
+from repjax.heads.search import nearest_keys
 
 
 def knn_logits(
@@ -56,26 +55,11 @@ def knn_logits(
   if not several or min(several) < 1 or max(several) > size:
     raise ValueError(f"{k=} is not within the bank of {size} keys; choose from 1 to {size}")
 
-  query, keys = (l2_normalize(x.astype(jnp.float32)) for x in (query, keys))
-  tile = min(tile, size)
-  padding = -size % tile
-  keys = jnp.pad(keys, ((0, padding), (0, 0))).reshape(-1, tile, keys.shape[1])
-  labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, tile)
-
-  def nearer(nearest, part):
-    part_keys, part_labels = part
-    cosine = jnp.matmul(query, part_keys.T, precision=lax.Precision.HIGHEST)
-    cosine = jnp.where(part_labels[None] < 0, -jnp.inf, cosine)
-    part_labels = jnp.broadcast_to(part_labels[None], cosine.shape)
-    # Earlier keys stand first, and top_k prefers the first of equals.
-    cosine, label = (
-      jnp.concatenate(pair, 1) for pair in zip(nearest, (cosine, part_labels), strict=True)
-    )
-    cosine, index = lax.top_k(cosine, max(several))
-    return (cosine, jnp.take_along_axis(label, index, 1)), None
-
-  start = jnp.full((len(query), max(several)), -jnp.inf), jnp.full((len(query), max(several)), -1)
-  (cosine, label), _ = lax.scan(nearer, (start[0], start[1].astype(labels.dtype)), (keys, labels))
+  nearest = nearest_keys(
+    query, keys, k=max(several), where=labels >= 0, query_tile=len(query), tile=tile
+  )
+  label = jnp.where(nearest.index < 0, -1, labels[nearest.index])
+  cosine = 1 - nearest.distance
   # A bank with fewer labelled keys than k fills up with -1, whose weight is 0.
   weight = jnp.where(label < 0, 0, jnp.exp((cosine - cosine[:, :1]) / temperature))
   vote = jax.vmap(lambda w, y: jax.ops.segment_sum(w, y, classes))

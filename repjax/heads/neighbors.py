@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from repjax.arrays import l2_normalize
+from repjax.heads.search import nearest_keys
 
 
 def mine_neighbors(features: jax.Array, k: int, *, rows: int = 512) -> jax.Array:
@@ -26,11 +26,6 @@ def mine_neighbors(features: jax.Array, k: int, *, rows: int = 512) -> jax.Array
   """
   if not 0 < k < len(features):
     raise ValueError(f"k={k} neighbours of {len(features)} examples; choose 1 to one less")
-  z = l2_normalize(jnp.asarray(features, jnp.float32))
-
-  def nearest(row):
-    i, x = row
-    cosine = jnp.matmul(z, x, precision="highest")
-    return jax.lax.top_k(jnp.where(jnp.arange(len(z)) == i, -jnp.inf, cosine), k)[1]
-
-  return jax.lax.map(nearest, (jnp.arange(len(z)), z), batch_size=min(rows, len(z)))
+  features = jnp.asarray(features, jnp.float32)
+  own = jnp.arange(len(features))
+  return nearest_keys(features, features, k=k, own=own, query_tile=rows).index

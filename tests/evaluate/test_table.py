@@ -26,6 +26,11 @@ def test_columns_choose_and_order():
   ]
 
 
+def test_half_an_interval_stands_beside_its_number():
+  rows = {"trained": {"ridge_5way_1shot": 0.5, "ridge_5way_1shot_ci95": 0.01}}
+  assert format_table(rows).splitlines()[1] == "trained     0.500 ± 0.010"
+
+
 def test_every_protocol_gets_the_same_splits_and_key():
   calls = []
 
