@@ -40,7 +40,7 @@ def mutual_knn(
 
   References:
     Huh et al., `The Platonic Representation Hypothesis <https://arxiv.org/abs/2405.07987>`_, 2024,
-    appendix A, eq. 11.
+    appendix (mutual nearest-neighbor metric); features are normalised as in the authors' code.
   """
   shared = _shared(features_1, features_2, k, cosine, rows)
   return jnp.mean(shared / k)

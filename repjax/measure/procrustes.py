@@ -71,9 +71,9 @@ def shape_distance(
 
   References:
     Williams et al., `Generalized Shape Metrics on Neural Representations
-    <https://arxiv.org/abs/2110.14739>`_, 2021, eq. 7 and 8 and section 2.2. The authors' code
-    (netrep) clips eigenvalues at 1e-7; here singular values under the dtype's rounding are left
-    out.
+    <https://arxiv.org/abs/2110.14739>`_, 2021 (partial whitening, angular distance). The authors'
+    code (netrep, ``LinearMetric``) clips eigenvalues at 1e-7; here singular values under the
+    dtype's rounding are left out.
   """
   x, y = (_partly_whitened(_centred(z), alpha) for z in check_pair(features_1, features_2))
   return jnp.arccos(jnp.clip(_nuclear(_unit(x), _unit(y)), 0, 1))
