@@ -1,0 +1,109 @@
+"""The interaction tensor: which nets have which features, and which images carry them.
+
+  python -m experiments.interaction_tensor
+
+trains 20 small nets of digits from different starts on 200 images, joins the first 12 principal
+components of their features to features that nets share, and counts how many of them an image
+carries, in the mean over nets. ``confidence`` is the rank correlation of that count with the nets'
+mean confidence in their answers on test images, ``right`` that with the share of nets that are
+right. ``gap`` is how far an estimate of test accuracy without test labels is off: the agreement of
+two nets (generalisation disagreement equality), against the accuracy on train images
+(``train_accuracy``). ``permuted`` counts features of other images, ``untrained`` are the nets as
+they start. ``common`` is the share of features that at least half of the nets have.
+"""
+
+import jax
+import numpy as np
+import optax
+from scipy.stats import spearmanr
+
+from experiments import claim
+from repjax import data, measure
+from repjax.encoders import MLP, Flat
+from repjax.learners import Learner, by_gradient, supervised
+from repjax.train.launch import Settings, run_app
+
+NETS, TRAIN, COMPONENTS, CORRELATION, STRENGTH = 20, 200, 12, 0.5, 1.0
+DATA = "digits, 8x8, 200 of 1,297 train, 500 test; pixels in [0, 1], less 0.3, divided by 0.37"
+
+
+def study(seed: int, settings: Settings) -> claim.Numbers:
+  """Trains the nets and builds the tensor of the test images."""
+  steps = claim.steps_of(settings, 400)
+  digits = data.load("digits")
+  rng = np.random.default_rng(seed)
+  rows = rng.permutation(len(digits.train))[:TRAIN]
+  few = {"image": digits.train.image[rows], "label": digits.train.label[rows]}
+  learner = claim.side_by_side(from_own_seed, np.arange(NETS, dtype=np.uint32))
+  options = {"batch_size": 100, "seed": seed}
+  trained = claim.fit(learner, few, steps=steps, **options)
+  start = claim.fit(learner, few, steps=0, **options)
+
+  def answers(states, image):
+    """Features and probabilities of every net, ``[nets, n, ...]``."""
+
+    def of_one(state):
+      pooled = learner.encode(state, image).pooled
+      head = state.params["head"]
+      return pooled, jax.nn.softmax(pooled @ head["kernel"] + head["bias"][None])
+
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(of_one))(states))
+
+  label = digits.test.label
+  features, probability = answers(trained, digits.test.image)
+  count, common = carried(features)
+  accuracy = np.mean(probability.argmax(-1) == label)
+  told = {"accuracy": float(accuracy), "gap": gap(probability, label), "common": common}
+  numbers = {"interaction_tensor": relations(count, probability, label) | told}
+  numbers["permuted"] = relations(rng.permutation(count), probability, label)
+  on_train = np.mean(answers(trained, few["image"])[1].argmax(-1) == few["label"])
+  numbers["train_accuracy"] = {"gap": float(np.abs(on_train - accuracy))}
+  features, probability = answers(start, digits.test.image)
+  count, common = carried(features)
+  told = {"gap": gap(probability, label), "common": common}
+  numbers["untrained"] = relations(count, probability, label) | told
+  return numbers
+
+
+def from_own_seed(own: jax.Array) -> Learner:
+  """A classifier whose parameters are drawn from its own number."""
+  keep = lambda key, image: image
+  objective = supervised(Flat(MLP((64, 32))), 10, keep, normalize=claim.centred_digits)
+  init = lambda key, batch: objective.init(jax.random.fold_in(key, own), batch)
+  return by_gradient(objective._replace(init=init), optax.adam(1e-3))
+
+
+def carried(features: np.ndarray) -> tuple[np.ndarray, float]:
+  """How many features each image carries in the mean over nets, and the share that is common."""
+  scores = measure.principal_scores(features, components=COMPONENTS)
+  shared = measure.shared_features(scores, threshold=CORRELATION)
+  tensor = np.asarray(measure.interaction_tensor(scores, shared, strength=STRENGTH))
+  have = np.array([np.any(shared == t, 1).sum() for t in range(tensor.shape[2])])
+  return tensor.sum(2).mean(0), float(np.mean(have >= len(features) / 2))
+
+
+def relations(count, probability, label) -> dict[str, float]:
+  """Rank correlations of the number of features with confidence and with being right."""
+  confidence = probability.max(-1).mean(0)
+  right = np.mean(probability.argmax(-1) == label, 0)
+  return {
+    "confidence": float(spearmanr(count, confidence).statistic),
+    "right": float(spearmanr(count, right).statistic),
+  }
+
+
+def gap(probability: np.ndarray, label: np.ndarray) -> float:
+  """How far the mean agreement of two nets is from their mean accuracy."""
+  predictions = probability.argmax(-1)
+  agreement = np.asarray(measure.pairwise_agreement(predictions))
+  mean = np.mean(agreement[np.triu_indices(len(agreement), 1)])
+  return float(np.abs(mean - np.mean(predictions == label)))
+
+
+def main(settings: Settings) -> None:
+  """Runs the experiment."""
+  claim.run("interaction_tensor", study, settings, described=DATA)
+
+
+if __name__ == "__main__":
+  run_app(main)
