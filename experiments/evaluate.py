@@ -10,34 +10,33 @@ a name that --protocols does not know is answered with those that it does.
     --data=folder:PATH --image_size=224
 
 evaluates an encoder that was trained elsewhere, beside itself with weights as drawn and beside
-pixels of the images at 32x32.
+pixels of the images at 32x32. With --report a page shows which classes are taken for which,
+accuracy by dimension, spectra and nearest neighbours; it lies in the folder ``evaluation`` of the
+run.
 """
 
 import functools
-import json
+from pathlib import Path
 
 import jax
 from absl import flags
 
-from experiments import outcome
+from experiments import measured, outcome
 from experiments.frozen import drawn, is_pretrained, load_frozen
-from experiments.methods import METHODS
-from experiments.setup import load, prepare, protocols
+from experiments.restored import restore_run
+from experiments.setup import load, protocols
 from repjax import data, evaluate
-from repjax.train import Checkpoints, hosts, launch
+from repjax.train import hosts, launch
 from repjax.train.launch import Settings
-from repjax.train.sharding import state_shardings
-from repjax.train.step import shape_of_state
-from repjax.train.workdir import workdir_of
 
-flags.DEFINE_string("checkpoint", "latest", "latest, best (needs --eval_every), or a step.")
+flags.DEFINE_bool("report", False, "Write a page of classes, dimensions, spectra, neighbours.")
 
 _PIXELS = 32
 # Flags that may be given beside those of the run; the rest made the run what it is.
 _ON_TOP = {
-  "workdir", "checkpoint", "data", "protocols", "shots", "eval_batch_size", "mesh", "sharding",
-  "progress", "device_data_mb", "compile_cache", "coordinator", "process_id", "process_count",
-  "heartbeat_seconds", "sigterm_exit_code",
+  "workdir", "checkpoint", "report", "data", "protocols", "shots", "eval_batch_size", "mesh",
+  "sharding", "progress", "device_data_mb", "compile_cache", "coordinator", "process_id",
+  "process_count", "heartbeat_seconds", "sigterm_exit_code",
 }  # fmt: skip
 
 
@@ -52,27 +51,17 @@ def main(settings: Settings) -> None:
     )
   if ignored := sorted(settings.changed().keys() - _ON_TOP):
     raise ValueError(f"--{', --'.join(ignored)} cannot change once a run is trained; leave it out")
-  workdir = workdir_of(settings)
-  record = workdir / "flags.json"
-  if not record.exists():
-    raise FileNotFoundError(f"--workdir={workdir} is not the folder of a run: it has no flags.json")
-  saved = json.loads(record.read_text())
-  method = METHODS[saved.pop("experiment")]
-  given = settings.changed()
-  settings = Settings({**settings.values(), **saved, **given}, given)
-
-  checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-  step = hosts.by_lead(lambda: _step(checkpoints, settings.checkpoint, workdir))
-  launch.use_compile_cache(settings)
-  statistics = json.loads((workdir / "statistics.json").read_text())
-  ready = prepare(method, settings, statistics=statistics)
-  like = shape_of_state(ready.learner, {k: v[None] for k, v in ready.dataset.train[0].items()})
-  where = state_shardings(like, ready.mesh, settings.sharding)
-  restored = checkpoints.restore(like, where, step=step)
-  table, _ = outcome.score(method, settings, ready, restored.state)
+  run = restore_run(settings)
+  table, features = outcome.score(run.method, run.settings, run.ready, run.state)
   if hosts.is_lead():
-    print(f"\n{restored.path}")
+    print(f"\n{run.path}")
     print(evaluate.format_table(table, columns=outcome.columns(table)))
+    if settings.report:
+      title = f"{run.method.name} on {run.ready.dataset.name}"
+      page = measured.write_page(
+        run.workdir / "evaluation", title, table, features, run.ready.dataset
+      )
+      print(f"\nreport: {page}")
 
 
 def _of_pretrained(settings: Settings) -> None:
@@ -105,28 +94,11 @@ def _of_pretrained(settings: Settings) -> None:
       name: evaluate.evaluate(*pair, key=key, protocols=scored) for name, pair in features.items()
     }
     print(f"\n{evaluate.format_table(table, columns=outcome.columns(table))}")
-
-
-def _step(checkpoints, wanted, workdir):
-  """The step that ``--checkpoint`` names; none for the latest that is whole."""
-  steps = checkpoints.steps()
-  if not steps:
-    raise FileNotFoundError(f"--workdir={workdir} has no checkpoint yet; wait for the run to save")
-  if wanted == "latest":
-    return None
-  if wanted == "best":
-    if (step := checkpoints.best("val/knn_20")) is None:
-      raise ValueError(
-        f"--checkpoint=best: none of the checkpoints {steps} in {workdir} was evaluated; "
-        f"choose one of them, or train with --eval_every"
-      )
-    return step
-  if wanted not in map(str, steps):
-    raise ValueError(
-      f"--checkpoint={wanted} is none of the checkpoints {steps} in {workdir}; choose one of them, "
-      f"latest or best"
-    )
-  return int(wanted)
+    if settings.report:
+      folder = Path(settings.workdir or "runs") / settings.encoder.replace("/", "_")
+      title = f"{settings.encoder} on {frozen.dataset.name}"
+      page = measured.write_page(folder, title, table, features, frozen.dataset)
+      print(f"\nreport: {page}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,60 @@
 """What a page shows of frozen features: classes, dimensions, spectra, neighbours."""
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments import outcome
 from repjax import data, evaluate
 from repjax.evaluate import matrices, pictures
+from repjax.evaluate.report import Report, write_report
+from repjax.train import launch
 
 Features = Mapping[str, tuple[evaluate.Embedded, evaluate.Embedded]]
 _QUERIES, _FOUND, _VOTES = 8, 8, 20
+
+
+def write_page(
+  folder: Path,
+  title: str,
+  table: Mapping[str, Mapping[str, float]],
+  features: Features,
+  dataset: data.Dataset | None,
+  *,
+  similarity: Mapping[str, matrices.Matrix] | None = None,
+) -> Path:
+  """Writes a page on representations of one data set.
+
+  Args:
+    folder: where ``report.html`` and its figures go.
+    title: of the page.
+    table: numbers by representation and metric.
+    features: train and test split by representation, with labels.
+    dataset: what they are of; without it there are no images.
+    similarity: of the representations' layers, by title.
+
+  Returns:
+    The page's path.
+  """
+  classes = dataset.classes if dataset else ()
+  shown = {name: x for name, x in features.items() if name != "untrained"}
+  page = Report(
+    title=title,
+    command=launch.command(),
+    commit=launch.commit(),
+    hardware=launch.hardware(),
+    versions={p: importlib.metadata.version(p) for p in ("jax", "flax", "numpy")},
+    table={row: {k: v for k, v in t.items() if k != "linear_penalty"} for row, t in table.items()},
+    controls=[name for name in table if name.startswith("raw pixels") or name == "untrained"],
+    classes=classes,
+    similarity=similarity or {},
+    neighbours=dataset and neighbours(shown, dataset),
+    **parts(features, classes),
+  )
+  return write_report(folder, page, figures=outcome.can_draw())
 
 
 def parts(features: Features, classes: Sequence[str]) -> dict[str, Any]:
@@ -25,9 +70,10 @@ def parts(features: Features, classes: Sequence[str]) -> dict[str, Any]:
   spectra, dimensions, confusion = {}, {}, {}
   for name, (train, test) in features.items():
     spectra[name] = evaluate.variance_curve(train.features)
-    sizes, scores = evaluate.accuracy_by_dimension(train, test)
+    votes = min(_VOTES, int(np.sum(train.label >= 0)))
+    sizes, scores = evaluate.accuracy_by_dimension(train, test, k=votes)
     dimensions[name] = np.log2(sizes), scores
-    (predicted,) = evaluate.knn_predictions(train, test, k=(min(_VOTES, len(train.label)),))
+    (predicted,) = evaluate.knn_predictions(train, test, k=(votes,))
     confusion[name] = matrices.confusion_matrix(predicted, test.label, classes)
   return {
     "spectra": {"share of the variance": spectra},

@@ -221,10 +221,15 @@ def report(
     reconstructions=drawn,
     next_command=method.next_command,
   )
-  figures = importlib.util.find_spec("matplotlib") is not None
-  if not figures:
+  return write_report(workdir, page, figures=can_draw())
+
+
+def can_draw() -> bool:
+  """Whether there is matplotlib; if not, a warning says what is missing."""
+  found = importlib.util.find_spec("matplotlib") is not None
+  if not found:
     logging.warning("no PNG figures beside the report: pip install 'repjax[plots]' for them")
-  return write_report(workdir, page, figures=figures)
+  return found
 
 
 def _readable(speed):

@@ -7,6 +7,7 @@ from repjax.evaluate.clustering import (
   matched_accuracy,
 )
 from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
+from repjax.evaluate.dimensions import accuracy_by_dimension, first_dimensions, variance_curve
 from repjax.evaluate.domains import merged_retrieval
 from repjax.evaluate.embed import Embedded, embed, pixels, projected
 from repjax.evaluate.episodes import (
@@ -17,7 +18,7 @@ from repjax.evaluate.episodes import (
   ridge,
 )
 from repjax.evaluate.few_shot import few_shot
-from repjax.evaluate.knn import knn
+from repjax.evaluate.knn import knn, knn_predictions
 from repjax.evaluate.linear import linear_probe
 from repjax.evaluate.retrieval import ranking_scores, retrieval
 from repjax.evaluate.search import search_by_faiss, search_gallery
@@ -39,6 +40,7 @@ from repjax.evaluate.zero_shot import (
 
 __all__ = [
   "Embedded",
+  "accuracy_by_dimension",
   "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",
@@ -49,10 +51,12 @@ __all__ = [
   "episodes",
   "evaluate",
   "few_shot",
+  "first_dimensions",
   "fold_accuracy",
   "format_table",
   "kmeans",
   "knn",
+  "knn_predictions",
   "linear_probe",
   "matched_accuracy",
   "merged_retrieval",
@@ -69,6 +73,7 @@ __all__ = [
   "segmentation_scores",
   "sgd_probe",
   "spectrum",
+  "variance_curve",
   "verification",
   "verification_scores",
   "zero_shot",

@@ -1,6 +1,5 @@
 """What features lose when they are cut short, and how their variance is spread."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,7 +29,7 @@ def accuracy_by_dimension(
   *,
   sizes: Sequence[int] | None = None,
   cut: Callable[..., tuple[Embedded, Embedded]] = projected,
-  protocol: Callable[..., dict[str, float]] = functools.partial(knn, k=(20,)),
+  k: int = 20,
 ) -> Series:
   """Accuracy of features that keep few dimensions.
 
@@ -39,13 +38,13 @@ def accuracy_by_dimension(
     test: examples to classify.
     sizes: how many to keep; powers of two up to the width, and the width, if absent.
     cut: how they are kept: `projected` (principal components) or `first_dimensions`.
-    protocol: whose first number is taken.
+    k: nearest train examples that vote, see `knn`.
 
   Returns:
     Sizes and accuracies, ``[sizes]`` each.
 
   Raises:
-    ValueError: if a size is not within the width.
+    ValueError: if a size is not within the width, or ``k`` larger than the bank.
 
   References:
     Kusupati et al., `Matryoshka Representation Learning <https://arxiv.org/abs/2205.13147>`_, 2022,
@@ -56,7 +55,7 @@ def accuracy_by_dimension(
     sizes = [*(2**i for i in range(width.bit_length()) if 2**i < width), width]
   if min(sizes) < 1 or max(sizes) > width:
     raise ValueError(f"sizes={list(sizes)} are not all from 1 to {width}, which the features have")
-  scores = [next(iter(protocol(*cut(train, test, count=size)).values())) for size in sizes]
+  scores = [knn(*cut(train, test, count=size), k=(k,))[f"knn_{k}"] for size in sizes]
   return np.array(sizes, float), np.array(scores)
 
 

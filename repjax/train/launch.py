@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +123,12 @@ class Settings:
       raise ValueError(f"{listed} has no effect with the other flags given; leave it out")
 
 
-def settings_from_flags(argv: list[str]) -> Settings:
+def settings_from_flags(argv: list[str], positional: Sequence[str] = ()) -> Settings:
   """The flags that repjax and its launchers define.
 
   Args:
     argv: what absl left of the command line.
+    positional: flags that arguments without a name are taken for, in order.
 
   Returns:
     Their values.
@@ -135,8 +136,11 @@ def settings_from_flags(argv: list[str]) -> Settings:
   Raises:
     ValueError: if an argument is left that is no flag.
   """
-  if len(argv) > 1:
-    raise ValueError(f"{argv[1]!r} is not a flag; write --name=value, and see --help")
+  named = dict(zip(positional, argv[1:], strict=False))
+  if len(argv) > 1 + len(named):
+    raise ValueError(f"{argv[1 + len(named)]!r} is not a flag; write --name=value, and see --help")
+  for name, value in named.items():
+    flags.FLAGS[name].parse(value)
   return Settings(
     {flag.name: flag.value for flag in _our_flags()},
     [flag.name for flag in _our_flags() if flag.present],
@@ -157,21 +161,22 @@ def _our_flags():
   ]
 
 
-def run_app(main: Any) -> None:
+def run_app(main: Any, *, positional: Sequence[str] = ()) -> None:
   """Runs a launcher's ``main`` under absl, as one of several processes where there are several.
 
   A user's mistake ends it with one line and exit code 1; ``--verbosity=1`` shows the traceback.
 
   Args:
     main: ``Settings -> None``.
+    positional: flags that arguments without a name are taken for, in order.
   """
   from absl import app
 
   logging.get_absl_handler().addFilter(_worth_reading)
-  app.run(lambda argv: _guarded(main, argv))
+  app.run(lambda argv: _guarded(main, argv, positional))
 
 
-def _guarded(main, argv):
+def _guarded(main, argv, positional):
   stopped = 0
 
   def leave(*_):
@@ -180,7 +185,7 @@ def _guarded(main, argv):
 
   signal.signal(signal.SIGTERM, leave)  # while training, the loop saves first
   try:
-    settings = settings_from_flags(argv)
+    settings = settings_from_flags(argv, positional)
     stopped = settings.sigterm_exit_code
     hosts.initialize(
       settings.coordinator,

@@ -9,9 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from PIL import Image
 
 from repjax.evaluate import pictures
+from repjax.evaluate.matrices import Matrix, class_table, confusion_matrix
 from repjax.evaluate.report import Report, write_report
 
 EVIL = "<script>alert('$x^$')</script>"  # and no formula either
@@ -51,6 +53,8 @@ def full_report(size=8, channels=1):
   images = rng.integers(0, 256, (24, size, size, channels), np.uint8)
   labels = np.arange(24) % 4 - 1  # unlabelled, 0, 1, 2
   found = rng.integers(0, 24, (3, 5))
+  confused = confusion_matrix(rng.integers(0, 3, 24), labels, ("_zero", "数", EVIL))
+  curve = np.arange(4.0), np.array([0.1, 0.5, 0.6, 0.7])
   return Report(
     title=f"A run {EVIL}",
     summary=f"It went well {EVIL}.",
@@ -73,6 +77,10 @@ def full_report(size=8, channels=1):
     },
     classes=("_zero", "数", EVIL),
     embedding=pictures.EmbeddingMap(rng.normal(size=(24, 2)), labels, images),
+    similarity={f"CKA {EVIL}": Matrix(rng.random((2, 3)), ["a", EVIL], list("cde"), "a", "b")},
+    spectra={"share of the variance": {"simclr": curve, EVIL: curve}},
+    dimensions={"accuracy": {"simclr": curve}},
+    confusion={"simclr": confused},
     neighbours=pictures.Neighbours(
       images[:3], labels[:3], images, labels, {"simclr": found, "raw pixels": found[:, :2]}
     ),
@@ -98,8 +106,12 @@ def test_the_page_parses_and_states_the_numbers(written):
 
 def test_controls_come_first_and_the_best_of_a_column_is_marked(written):
   page = written.read_text()
-  assert re.findall(r'<th scope="row">(.*?)</th>', page) == ["raw pixels", "untrained", "simclr"]
-  assert re.findall(r'<strong class="best">(.*?)</strong>', page) == ["0.959", "0.771"]
+  assert re.findall(r'<th scope="row">(.*?)</th>', page)[:3] == [
+    "raw pixels",
+    "untrained",
+    "simclr",
+  ]
+  assert re.findall(r'<strong class="best">(.*?)</strong>', page)[:2] == ["0.959", "0.771"]
 
 
 def test_flags_that_differ_come_before_the_others(written):
@@ -137,7 +149,8 @@ def test_headings_descend_one_level_at_a_time(written):
 
 def test_figures_open_and_show_something(written):
   figures = sorted((written.parent / "figures").glob("*"))
-  names = ["curves", "map", "neighbours", "patches", "reconstructions"]
+  names = ["classes", "curves", "dimensions", "map", "neighbours", "patches", "reconstructions"]
+  names += ["similarity", "spectra"]
   assert [f.name for f in figures] == [f"{n}.png" for n in names]
   for figure in figures:
     image = np.asarray(Image.open(figure).convert("RGB"), np.float64)
@@ -169,7 +182,8 @@ def test_figures_of_an_earlier_report_go_and_those_of_others_stay(tmp_path):
   (tmp_path / "figures" / "mine.png").write_bytes(b"kept")
   names = lambda: sorted(p.name for p in (tmp_path / "figures").iterdir())
   write_report(tmp_path, full_report()._replace(reconstructions=None, history=()))
-  assert names() == ["map.png", "mine.png", "neighbours.png", "patches.png"]
+  kept = ["classes", "dimensions", "map", "mine", "neighbours", "patches", "similarity", "spectra"]
+  assert names() == [f"{name}.png" for name in kept]
   write_report(tmp_path, full_report(), figures=False)
   assert names() == ["mine.png"]
 
@@ -321,3 +335,21 @@ def test_thinning_keeps_the_mean_and_the_count():
 def test_page_and_figures_share_their_colours(written):
   styled = re.findall(r"--k\d: (#\w+);", written.read_text())
   assert tuple(styled[: len(pictures.COLOURS)]) == pictures.COLOURS
+
+
+def test_confusion_counts_equal_scikit_learns():
+  rng = np.random.default_rng(0)
+  label, predicted = rng.integers(-1, 4, 200), rng.integers(0, 4, 200)
+  matrix = confusion_matrix(predicted, label)
+  known = label >= 0
+  theirs = sklearn.metrics.confusion_matrix(label[known], predicted[known], normalize="true")
+  np.testing.assert_allclose(matrix.values, theirs)
+  recalls = {name: row["a"] for name, row in class_table({"a": matrix}).items()}
+  np.testing.assert_allclose([recalls[str(i)] for i in range(4)], np.diagonal(theirs))
+
+
+def test_a_class_without_examples_has_no_share():
+  matrix = confusion_matrix(np.array([0, 2]), np.array([0, 0]), "abc")
+  assert np.isnan(matrix.values[1:]).all() and list(class_table({"x": matrix})) == ["a"]
+  with pytest.raises(ValueError, match="one of them >= 0"):
+    confusion_matrix(np.array([0]), np.array([-1]))
