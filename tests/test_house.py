@@ -54,6 +54,8 @@ EXPERIMENT_PARTS = {
   "experiments",
   "experiments.claim",
   "experiments.frozen",
+  "experiments.measured",
+  "experiments.restored",
   "experiments.methods",
   "experiments.outcome",
   "experiments.pretrain",
