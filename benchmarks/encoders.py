@@ -136,11 +136,13 @@ def make(name: str, dtype: str) -> Sides:
     variables = jax.jit(encoder.init)(jax.random.key(0), jnp.zeros(example.shape))
   else:
     variables = convert(state, model.rules, like, unused=model.unused, name=name)
-  # Some have parameters that stay at zero there and are not stored.
+  # Some have parameters here that are zero there and not stored.
   absent = {
     path for rule in (model.rules if model else ()) if rule.theirs is None for path in rule.ours
   }
-  sizes = flax.traverse_util.flatten_dict(jax.tree.map(np.size, like["params"]), sep="/")
+  sizes = flax.traverse_util.flatten_dict(
+    {"params": jax.tree.map(np.size, like["params"])}, sep="/"
+  )
   ours = sum(size for path, size in sizes.items() if path not in absent)
   other = sum(p.numel() for p in theirs.parameters())
   if ours != other:

@@ -55,12 +55,12 @@ EXPERIMENT_PARTS = {
   "experiments.claim",
   "experiments.frozen",
   "experiments.measured",
-  "experiments.restored",
   "experiments.methods",
   "experiments.outcome",
   "experiments.pretrain",
   "experiments.reconstructions",
   "experiments.records",
+  "experiments.restored",
   "experiments.setup",
   "experiments.views",
 }
