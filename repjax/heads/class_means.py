@@ -23,7 +23,7 @@ class ClassMeans(NamedTuple):
   seen: jax.Array
 
 
-def class_means(moments: Moments) -> ClassMeans:
+def fit_class_means(moments: Moments) -> ClassMeans:
   """Nearest-mean classifier of all that moments have seen.
 
   Nothing is learned, so that classes may come one after another and in any order: the result is
@@ -49,7 +49,7 @@ def euclidean_logits(params: ClassMeans, features: jax.Array) -> jax.Array:
   """Negative squared distances to the class means.
 
   Args:
-    params: from `class_means`.
+    params: from `fit_class_means`.
     features: ``[batch, dim]``.
 
   Returns:
@@ -75,7 +75,7 @@ def cosine_logits(
   """Scaled cosines to the class means, which are normalised after they were averaged.
 
   Args:
-    params: from `class_means` or `calibrate_new_classes`.
+    params: from `fit_class_means` or `calibrate_new_classes`.
     features: ``[batch, dim]``.
     scale: what cosines are multiplied with, > 0; without effect on the nearest.
 
@@ -111,7 +111,7 @@ def calibrate_new_classes(
   was not at hand.
 
   Args:
-    params: from `class_means`, base and new classes together.
+    params: from `fit_class_means`, base and new classes together.
     base: ``[classes]`` bool, classes of many examples, on which the encoder was trained.
     scale: :math:`\tau`, > 0; large for the most similar base class alone.
     shift: :math:`\alpha` in ``[0, 1]``; 0 leaves the directions as they are.

@@ -17,7 +17,7 @@ update = jax.jit(heads.update_moments)
 
 
 def fit(x=X, y=Y):
-  return heads.class_means(update(heads.init_moments(5, 6, scatter="none"), x, y))
+  return heads.fit_class_means(update(heads.init_moments(5, 6, scatter="none"), x, y))
 
 
 def unit(x):
@@ -51,7 +51,7 @@ def test_classes_one_after_another_give_what_all_at_once_do():
   state = heads.init_moments(5, 6, scatter="none")
   for c in (2, 0, 3, 1):
     state = update(state, X, np.where(c == Y, Y, -1))
-  np.testing.assert_allclose(heads.class_means(state).mean, fit().mean, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(heads.fit_class_means(state).mean, fit().mean, rtol=1e-6, atol=1e-6)
 
 
 def test_calibration_equals_the_papers_code_in_float64():
