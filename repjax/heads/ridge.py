@@ -43,7 +43,8 @@ def fit_ridge(moments: Moments, *, penalty: float | jax.Array, intercept: bool =
 
   Args:
     moments: with a scatter, shared or of each class.
-    penalty: lambda, > 0, in units of the sum of squares: twice the rows want twice the penalty.
+    penalty: lambda, > 0, in units of the sum of squares: twice the rows want twice the penalty. In
+      float32 what lies below 1e-7 of the largest eigenvalue is noise.
     intercept: whether there is a bias, which is not penalised.
 
   Returns:
@@ -54,8 +55,8 @@ def fit_ridge(moments: Moments, *, penalty: float | jax.Array, intercept: bool =
     ValueError: if no scatter was kept.
   """
   gram, cross = gram_and_cross(moments, intercept=intercept)
-  eye = jnp.eye(len(gram), dtype=gram.dtype)
-  kernel = jax.scipy.linalg.solve(gram + penalty * eye, cross, assume_a="pos")
+  values, axes, turned = _turned(gram, cross)
+  kernel = jnp.matmul(axes, turned / (values + penalty)[:, None], precision=_HIGHEST)
   return {"kernel": kernel, "bias": _bias(moments, kernel, intercept)}
 
 
@@ -95,9 +96,7 @@ def choose_penalty(
   if penalties.ndim != 1 or not len(penalties):
     raise ValueError(f"expected penalties [k], got shape {penalties.shape}")
   gram, cross = gram_and_cross(moments, intercept=intercept)
-  values, axes = jnp.linalg.eigh(gram)
-  values = jnp.maximum(values, 0)  # rounding leaves them below
-  turned = jnp.matmul(axes.T, cross, precision=_HIGHEST)
+  values, axes, turned = _turned(gram, cross)
   seen = moments.count > 0
   target = (labels[:, None] == jnp.arange(len(seen))[None]).astype(gram.dtype)
   counts = (labels >= 0)[:, None] & seen[None]
@@ -109,6 +108,13 @@ def choose_penalty(
     return jnp.sum(jnp.where(counts, wrong, 0) ** 2)
 
   return penalties[jnp.argmin(lax.map(error, penalties.astype(gram.dtype)))]
+
+
+def _turned(gram, cross):
+  """Eigenvalues and axes of the Gram matrix, and the cross-Gram matrix along them."""
+  values, axes = jnp.linalg.eigh(gram)
+  # Rounding leaves small ones below 0, where a Cholesky factor would be NaN.
+  return jnp.maximum(values, 0), axes, jnp.matmul(axes.T, cross, precision=_HIGHEST)
 
 
 def _bias(moments, kernel, intercept):

@@ -67,6 +67,15 @@ def test_the_penalty_chosen_has_the_smallest_squared_error_on_rows_held_out(inte
   assert chosen == PENALTIES[np.argmin(errors)]
 
 
+def test_a_penalty_below_rounding_still_classifies():
+  # A Cholesky factor of this Gram matrix is NaN in float32.
+  x = np.concatenate([X, X, X[:, :1] * np.linspace(1, 50, 20, dtype=np.float32)[None]], 1)
+  state = update(heads.init_moments(CLASSES, x.shape[1]), x, Y)
+  scores = heads.logits(fit_ridge(state, penalty=1e-3, intercept=False), x)
+  theirs = Ridge(alpha=1e-3, fit_intercept=False).fit(x.astype(float), ONE_HOT).predict(x)
+  assert np.mean(np.argmax(scores, 1) == theirs.argmax(1)) > 0.97
+
+
 def test_random_features_are_rectified_projections():
   projection = heads.random_projection(jax.random.key(0), DIM, 400)
   mapped = heads.random_features(projection, X)
