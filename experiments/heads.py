@@ -9,7 +9,13 @@ Shrinkage and the penalty of ``random_ridge_100`` are fixed; ``ridge``, ``random
 the test images without their labels. ``cascade`` runs linear discriminants on 4 to 64 principal
 components, one after the other; ``dimension`` is what it reads of an image on average.
 
-A seed takes 30 seconds of one core.
+A seed takes 30 seconds of one core. Seed 0 is the split of a published comparison and gives its
+numbers: class means 0.9037, linear discriminant 0.9593, quadratic one 0.9815; ridge on random
+features, there up to 0.9852, has 0.9870. Over three seeds: class means 0.895, linear discriminant
+0.955, quadratic one 0.980 and, shrunk towards its own mean variance, 0.986, ridge 0.936 and on
+random features 0.986, one neighbour 0.981, the cache 0.981, logistic regression 0.958. The cascade
+has 0.938 at 10.8 coordinates on average, where 8 alone have 0.883 and 16 alone 0.946: thresholds
+chosen on a fifth of a small set cost more than they save.
 """
 
 import functools

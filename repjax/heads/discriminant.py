@@ -68,6 +68,9 @@ def fit_lda(
   regularisation are relative to the mean variance: without a prior's say, predictions depend
   neither on the features' scale nor on ``ddof``.
 
+  The official code of FSA (``compute_lda_head``) differs in three ways: it takes the covariance
+  about the global mean, adds the identity to it whatever the features' scale, and leaves priors out.
+
   The kernel is :math:`\Sigma^{-1}(\mu_c - \mu)` with the global mean :math:`\mu`, which adds
   the same to all classes and loses no digits far from the origin.
 
@@ -89,6 +92,8 @@ def fit_lda(
     2009, eq. 4.10.
     Hayes and Kanan, `Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis
     <https://arxiv.org/abs/1909.01520>`_, 2020.
+    Panos et al., `First Session Adaptation: A Strong Replay-Free Baseline for Class-Incremental
+    Learning <https://arxiv.org/abs/2303.13199>`_, 2023.
   """
   rows = jnp.sum(moments.count)
   sigma = within_scatter(moments) / jnp.maximum(rows - ddof, 1)
