@@ -69,7 +69,7 @@ def fit_lda(
   neither on the features' scale nor on ``ddof``.
 
   The official code of FSA (``compute_lda_head``) differs in three ways: it takes the covariance
-  about the global mean, adds the identity to it whatever the features' scale, and leaves priors out.
+  about the global mean, adds the identity to it at any scale of the features, and has no priors.
 
   The kernel is :math:`\Sigma^{-1}(\mu_c - \mu)` with the global mean :math:`\mu`, which adds
   the same to all classes and loses no digits far from the origin.
