@@ -4,9 +4,9 @@
 
 trains four small convolutional nets of digits from different seeds and asks of each layer of one
 which layer of another it is, seen by a few noisy units: 24 of its units on 30 images, with Gaussian
-noise of half the layer's standard deviation, or of twice (``noisy``). The answer is the most
-similar layer of another net, of which all units are seen. ``accuracy`` is the share of right
-answers over all pairs of nets and 30 draws of units, noise and test images; chance is 1 in 6.
+noise of half the layer's standard deviation, of twice (``noisy``), or none (``clean``). The answer
+is the most similar layer of another net, of which all units are seen. ``accuracy`` is the share of
+right answers over all pairs of nets and 20 draws of units, noise and test images; chance is 1 in 6.
 ``trsa`` compares geo-topological matrices with the quantiles that answer best on train images, in a
 grid of which (0, 1) is plain ``rsa``; ``rsa_rank`` compares ranks, ``cka`` is linear and unbiased.
 ``untrained`` is tRSA between the nets as they start, and each of ``trsa at`` is one pair of
@@ -27,8 +27,8 @@ from repjax.learners import by_gradient, supervised
 from repjax.train.launch import Settings, run_app
 
 NETS, DIMS = 4, (16, 24, 32, 32, 32, 32)
-UNITS, IMAGES, DRAWS = 24, 30, 30
-NOISES = {"accuracy": 0.5, "noisy": 2.0}
+UNITS, IMAGES, DRAWS = 24, 30, 20
+NOISES = {"accuracy": 0.5, "clean": 0.0, "noisy": 2.0}
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GRID = [(low, high) for low in LEVELS for high in LEVELS if low <= high and low < 1 and high > 0]
 DATA = "digits, 8x8, 1,297 train, 500 test; pixels in [0, 1], less 0.3, divided by 0.37"
