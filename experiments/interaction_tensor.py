@@ -6,10 +6,11 @@ trains 20 small nets of digits from different starts on 200 images, joins the fi
 components of their features to features that nets share, and counts how many of them two nets find
 alike in a test image, in the mean over pairs of nets. ``confidence`` is the rank correlation of
 that count with the nets' mean confidence in their answers, ``right`` that with the share of nets
-that are right; with ``_any`` it counts what one net finds, shared or not. ``gap`` is how far an estimate of test accuracy without test labels is off: the agreement of
-two nets (generalisation disagreement equality), against the accuracy on train images
-(``train_accuracy``). ``permuted`` counts features of other images, ``untrained`` are the nets as
-they start. ``common`` is the share of features that at least half of the nets have.
+that are right; with ``_any`` it counts what one net finds, shared or not. ``gap`` is how far an
+estimate of test accuracy without test labels is off: the agreement of two nets (generalisation
+disagreement equality), against the accuracy on train images (``train_accuracy``). ``permuted``
+counts features of other images, ``untrained`` are the nets as they start. ``common`` is the share
+of features that at least half of the nets have.
 """
 
 import jax
