@@ -11,6 +11,12 @@ estimate of test accuracy without test labels is off: the agreement of two nets 
 disagreement equality), against the accuracy on train images (``train_accuracy``). ``permuted``
 counts features of other images, ``untrained`` are the nets as they start. ``common`` is the share
 of features that at least half of the nets have.
+
+A seed takes 5 seconds of one core. Over three seeds features that two nets find correlate 0.464
+with confidence, permuted 0.036, untrained 0.113; whatever one net finds, shared or not, 0.241,
+little more than untrained (0.208). A fifth of the features is common to half of the nets. Accuracy
+is 0.939: agreement tells it to 0.013, accuracy on train images to 0.061. Counting shared features
+came second: counts of any were looked at first, on the same seeds.
 """
 
 import jax
