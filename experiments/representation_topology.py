@@ -11,6 +11,11 @@ right answers over all pairs of nets and 20 draws of units, noise and test image
 grid of which (0, 1) is plain ``rsa``; ``rsa_rank`` compares ranks, ``cka`` is linear and unbiased.
 ``untrained`` is tRSA between the nets as they start, and each of ``trsa at`` is one pair of
 quantiles.
+
+A seed takes 40 seconds of one core. tRSA matches RSA here and does not beat it. Over three seeds
+``trsa`` tells 0.426, ``rsa`` 0.430, ``cka`` 0.420 and ``untrained`` 0.215; without noise 0.453,
+0.438, 0.429 and 0.202, mostly with large dissimilarities made equal and small ones left; with much
+noise 0.245, 0.253, 0.284 and 0.186. The topology alone, a graph at the median, has 0.382.
 """
 
 import functools
