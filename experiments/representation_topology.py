@@ -14,7 +14,7 @@ quantiles.
 
 A seed takes 40 seconds of one core. tRSA matches RSA here and does not beat it. Over three seeds
 ``trsa`` tells 0.426, ``rsa`` 0.430, ``cka`` 0.420 and ``untrained`` 0.215; without noise 0.453,
-0.438, 0.429 and 0.202, mostly with large dissimilarities made equal and small ones left; with much
+0.438, 0.429 and 0.202, with large dissimilarities made equal and small ones left; with much
 noise 0.245, 0.253, 0.284 and 0.186. The topology alone, a graph at the median, has 0.382.
 """
 
