@@ -24,7 +24,7 @@ CUES, SIDE = ("colour", "shape", "scale", "orientation"), 16
 COLOURS = np.array([[1, 0.1, 0.1], [0.1, 1, 0.1], [0.1, 0.1, 1], [0.9, 0.9, 0.1]])
 DATA = (
   "synthetic: 16x16 RGB pictures of an L, T, triangle or half disc in 4 colours, 4 sizes and 4 "
-  "orientations, up to 2 pixels aside, noise of 0.05; 2,000 to train on, 2,000 with free cues to test"
+  "orientations, up to 2 pixels aside, noise of 0.05; 2,000 to train on, 2,000 to test on"
 )
 
 
