@@ -8,7 +8,9 @@ nets learn by one cue alone (``alone``, the accuracy by it), and all weights get
 their own size: ``sharpness`` is by how much the loss rises. The paper has nets prefer colour to
 shape by far, and colour's solutions be the flatter ones.
 
-NUMBERS
+A seed takes 5 seconds of one core. Over three seeds: colour 0.789, scale 0.270, orientation 0.259,
+shape 0.251, untrained 0.247. Alone, colour is told in 1.000, the others in 0.65 to 0.69; sharpness
+is 0.0002 for colour, 0.022 to 0.037 for the others.
 """
 
 import jax

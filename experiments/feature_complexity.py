@@ -8,7 +8,8 @@ linear maps read them from each layer and the pixels, on held-out digits) with h
 the last layer holds them, ``importance`` that with how much they move the logits. The paper has the
 first positive and the second negative; ``shuffled`` and ``random directions`` are controls.
 
-NUMBERS
+A seed takes 2 seconds of one core. Over three seeds: emergence 0.930, importance -0.932; of random
+directions 0.665 and -0.566, of shuffled ones -0.069 and 0.110.
 """
 
 import jax
