@@ -12,7 +12,11 @@ features (``entropy_rise``) and their information about the labels that it learn
 of features scaled to unit variance at each look. The paper has entropy rise in both, information
 with right labels only.
 
-NUMBERS
+A seed takes 3 seconds of one core. Over three seeds: dimension 0.902, binned entropy 0.675,
+shuffled 0.011. With right labels entropy rises by 0.852, with shuffled ones by 0.847, while that of
+scaled features falls by 0.844 and 0.022: what rises is their size. Information of scaled features
+rises by 0.598 with right labels and by 0.020 with shuffled ones; in their own units it falls by
+0.403 as no two trained features are within the kernel's width any more.
 """
 
 import jax
