@@ -9,7 +9,9 @@ unit to incoming weights of length 1, which ReLU allows), or the units of the sm
 than a hundredth of accuracy lost, ``half`` the accuracy with half of them. ``untrained`` merges at
 the start, where accuracy means nothing.
 
-NUMBERS
+A seed takes 8 seconds of one core. The claim holds against random units alone: over three seeds
+merging removes 0.318 (balanced 0.312), magnitude 0.409, random 0.174; with half the units accuracy
+is 0.968, 0.973 and 0.951, of 0.989 with all.
 """
 
 import jax

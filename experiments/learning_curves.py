@@ -9,7 +9,10 @@ logarithm of the error there. The switch point of the piecewise power law comes 
 over the other tasks (``meta``), from their median (``fixed``) or from the whole curve, as nobody
 could (``oracle``). Controls are the power law and the last error that was seen.
 
-NUMBERS
+A seed takes 13 seconds of one core. The claim does not hold here: over three seeds log_error is
+0.110 by the piecewise law with a switch point from other tasks, 0.113 with a fixed one, 0.097 with
+that of the whole curve, and 0.067 by the power law; the last error is 0.282 off. Curves of nearest
+neighbours are straight from five shots on, and a curvature told by five points is noise.
 """
 
 import jax.numpy as jnp
