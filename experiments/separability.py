@@ -10,9 +10,9 @@ knows labels: Spearman correlations over mixtures of Gaussians from hopeless to 
 ``regret`` is what stopping at the highest estimate costs, in accuracy on the digits.
 
 A seed takes 3 seconds of one core. The claim holds against chance alone: over three seeds the
-correlation is 0.923 on mixtures (not normalized -0.022), of k-means' silhouette 0.988, and on digits
-0.134 (0.672) against 0.978; stopping by it costs 0.120 (0.003), by the silhouette 0.001, by chance
-0.066. The score is relative to the longest lifetime, that of one outlier.
+correlation is 0.923 on mixtures (not normalized -0.022), of k-means' silhouette 0.988, and on
+digits 0.134 (0.672) against 0.978; stopping by it costs 0.120 (0.003), by the silhouette 0.001, by
+chance 0.066. The score is relative to the longest lifetime, that of one outlier.
 """
 
 import jax

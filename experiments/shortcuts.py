@@ -7,8 +7,8 @@ of the examples and the shortcut in 0.85, while the shortcut is amplified 1, 3 a
 is how much more the shortcut decides where the two conflict than it does for the best classifier:
 at the largest amplification (``bias``), and its rise from none (``rise``). The paper has it near 0
 for a linear model, positive and rising with one hidden layer, more so with several. Inputs have
-some noise, by which nets can fit every label: where they cannot, 2,000 examples without noise, all
-come near the best classifier and biases are about 0.1 at any amplification.
+some noise, by which nets can fit every label: where they cannot (1,000 examples, no noise), biases
+of all nets are about 0.1 at any amplification.
 
 NUMBERS
 """
