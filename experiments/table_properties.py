@@ -5,13 +5,15 @@
 embeds planted tables with three encoders of drawn weights: the mean of a column's tokens
 (``set``), a layer of attention over all cells (``attention``), and the same with a vector added for
 each position (``positions``). By construction the first two do not see the order of rows and
-columns, and the first alone gives a value one vector wherever it is. ``row_order`` and
+columns, and give a value one vector wherever it is in a table. ``row_order`` and
 ``column_order`` are coefficients of variation over permutations, ``fidelity`` the cosine with a
 sample of a quarter of the rows, ``join`` the rank correlation of overlap and cosine, ``dependency``
 the spread of translations under a planted functional dependency over that of a random pair.
 ``shuffled`` embeds tokens that mean something else in each table.
 
-NUMBERS
+A seed takes a second of one core. Over three seeds, set, attention, positions, shuffled: row_order
+6e-8, 7e-8, 0.031, 0.135; column_order 6e-8, 7e-8, 0.118, 0.133; fidelity 0.839, 0.904, 0.840,
+0.588; dependency 0, 0, 0.503, 0; join 0.931, 0.919, 0.737, -0.030.
 """
 
 import jax.numpy as jnp
