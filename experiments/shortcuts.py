@@ -10,7 +10,10 @@ for a linear model, positive and rising with one hidden layer, more so with seve
 some noise, by which nets can fit every label: where they cannot (1,000 examples, no noise), biases
 of all nets are about 0.1 at any amplification.
 
-NUMBERS
+A seed takes 7 seconds of one core. Over three seeds bias and rise are 0.032 and 0.003 for the
+linear model, 0.110 (with an error of 0.086) and 0.008 for ReLU, 0.237 and -0.014 for tanh, 0.263
+and 0.083 for four layers of ReLU: nets are biased, and amplification adds to it in the deep one
+alone. Nets at their start have 0.568.
 """
 
 import functools
