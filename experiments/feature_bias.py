@@ -8,7 +8,9 @@ new inputs. ``gap`` is linear less exclusive or. The paper has it positive altho
 and smaller where the hard feature was learned first (``hard first``). Controls: ``two linear``
 learns another bit of the input in the hard one's place, ``untrained`` is where it begins.
 
-NUMBERS
+A seed takes 3 seconds of one core. Over three seeds the gap is 0.147 at once (shares 0.276 and
+0.129, both bits right in every test input), of two linear bits 0.040 with an error of 0.030, at the
+start 0.018. Learning the hard bit first does not shrink it here: 0.178.
 """
 
 import jax
