@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax.measure import cue_preference
 from repjax.train.launch import Settings, run_app
 
@@ -34,21 +34,21 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains on agreeing cues, and on each cue alone."""
   steps = claim.steps_of(settings, 600)
   rng = np.random.default_rng(seed)
-  start = claim.dense_net(jax.random.key(seed), (SIDE * SIDE * 3, 128, 64, 4))
+  start = descent.dense_net(jax.random.key(seed), (SIDE * SIDE * 3, 128, 64, 4))
   free = rng.integers(4, size=(2000, 4)).astype(np.int32)
   test = pictures(rng, free)
   same = np.repeat(rng.integers(4, size=(2000, 1)), 4, 1).astype(np.int32)
   agreeing = pictures(rng, same)
 
   def learn(image, label):
-    (params,) = claim.descend(
+    (params,) = descent.descend(
       cross_entropy, start, {"image": image, "label": label}, at=(steps,), batch_size=128,
       seed=seed,
     )  # fmt: skip
     return params
 
   def preference(params):
-    told = jnp.argmax(claim.dense_layers(params, test)[-1], 1)
+    told = jnp.argmax(descent.dense_layers(params, test)[-1], 1)
     return [float(x) for x in cue_preference(told, jnp.asarray(free))]
 
   other = rng.integers(4, size=(2000, 4)).astype(np.int32)
@@ -73,7 +73,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def cross_entropy(params, batch):
   """Mean over the batch."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 

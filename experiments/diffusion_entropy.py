@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax import data
 from repjax.measure import diffusion_entropy, diffusion_information, rank_correlation
 from repjax.train.launch import Settings, run_app
@@ -57,13 +57,13 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   image = train.image.reshape(len(train), -1).astype(np.float32) / 255
   for name, label in (("right labels", train.label), ("shuffled labels", None)):
     label = rng.permutation(train.label) if label is None else label
-    start = claim.dense_net(jax.random.key(seed), (64, 128, 64, 10))
-    looks = claim.descend(
+    start = descent.dense_net(jax.random.key(seed), (64, 128, 64, 10))
+    looks = descent.descend(
       cross_entropy, start, {"image": image, "label": label}, at=(0, steps // 10, steps),
       batch_size=128, seed=seed,
     )  # fmt: skip
     told = [measured(params, image[:400], label[:400], seed) for params in looks]
-    logits = claim.dense_layers(looks[-1], image)[-1]
+    logits = descent.dense_layers(looks[-1], image)[-1]
     numbers[name] = {f"{key}_start": value for key, value in told[0].items()}
     numbers[name] |= {f"{key}_rise": told[-1][key] - value for key, value in told[0].items()}
     numbers[name]["entropy_early_rise"] = told[1]["entropy"] - told[0]["entropy"]
@@ -73,13 +73,13 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def cross_entropy(params, batch):
   """Mean over the batch."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 
 def measured(params, image: np.ndarray, label: np.ndarray, seed: int) -> dict[str, float]:
   """Of the last hidden layer."""
-  z = claim.dense_layers(params, image)[-2]
+  z = descent.dense_layers(params, image)[-2]
   scaled = (z - z.mean(0)) / jnp.std(z - z.mean(0))
   options = {"key": jax.random.key(seed), "classes": 10, "size": 64, "repetitions": 3}
   return {

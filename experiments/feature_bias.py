@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax.measure import linear_information, variance_explained
 from repjax.train.launch import Settings, run_app
 
@@ -31,19 +31,19 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, 3000)
   rng = np.random.default_rng(seed)
   (train, label), (test, truth) = draw(rng, 4000), draw(rng, 1000)
-  start = claim.dense_net(jax.random.key(seed), WIDTHS)
+  start = descent.dense_net(jax.random.key(seed), WIDTHS)
   both = {"image": train, "label": label, "weight": np.ones_like(label)}
   alone = both | {"weight": np.array([[0.0, 1.0]], np.float32).repeat(len(label), 0)}
   options = {"batch_size": 128, "seed": seed}
-  (at_once,) = claim.descend(loss, start, both, at=(steps,), **options)
-  (hard,) = claim.descend(loss, start, alone, at=(steps,), **options)
-  (after,) = claim.descend(loss, hard, both, at=(steps,), **options)
+  (at_once,) = descent.descend(loss, start, both, at=(steps,), **options)
+  (hard,) = descent.descend(loss, start, alone, at=(steps,), **options)
+  (after,) = descent.descend(loss, hard, both, at=(steps,), **options)
 
   easy = both | {"label": train[:, [0, 3]]}
-  (linear,) = claim.descend(loss, start, easy, at=(steps,), **options)
+  (linear,) = descent.descend(loss, start, easy, at=(steps,), **options)
 
   def measured(params, truth=truth):
-    *_, hidden, logits = claim.dense_layers(params, test)
+    *_, hidden, logits = descent.dense_layers(params, test)
     share = np.asarray(variance_explained(hidden, truth))
     read = np.asarray(linear_information(hidden, truth))
     right = np.mean((np.asarray(logits) > 0) == (truth > 0), 0)
@@ -66,7 +66,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def loss(params, batch):
   """Logistic loss of each bit that has weight."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   each = optax.sigmoid_binary_cross_entropy(logits, (batch["label"] + 1) / 2)
   return jnp.mean(each * batch["weight"])
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax import data
 from repjax.measure import feature_complexity, linear_information, rank_correlation
 from repjax.train.launch import Settings, run_app
@@ -34,20 +34,20 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train = data.load("digits").train
   image = train.image.reshape(len(train), -1).astype(np.float32) / 255
   at = sorted({int(steps * share) for share in (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1)})
-  looks = claim.descend(
-    cross_entropy, claim.dense_net(jax.random.key(seed), WIDTHS),
+  looks = descent.descend(
+    cross_entropy, descent.dense_net(jax.random.key(seed), WIDTHS),
     {"image": image, "label": train.label}, at=at, batch_size=128, seed=seed,
   )  # fmt: skip
   rng = np.random.default_rng(seed)
   where = jnp.asarray(rng.random(len(image)) < 0.5)
-  layers = claim.dense_layers(looks[-1], image)[:-1]
+  layers = descent.dense_layers(looks[-1], image)[:-1]
   last = np.asarray(layers[-1]) - np.asarray(layers[-1]).mean(0)
   kernel = np.asarray(looks[-1][-1]["kernel"])
 
   def correlations(directions, shuffle=False):
     features = jnp.asarray(last @ directions.T)
     hard = np.asarray(complexity([jnp.asarray(image), *layers], features, where=where))
-    held = [information(claim.dense_layers(p, image)[-2], features, where=where) for p in looks]
+    held = [information(descent.dense_layers(p, image)[-2], features, where=where) for p in looks]
     late = 1 - np.mean(np.maximum(np.stack(held), 0), 0)
     moved = np.std(np.asarray(features), 0) * np.linalg.norm(directions @ kernel, axis=1)
     hard = rng.permutation(hard) if shuffle else hard
@@ -68,7 +68,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def cross_entropy(params, batch):
   """Mean over the batch."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 

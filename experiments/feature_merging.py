@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax import data
 from repjax.measure import merge_features
 from repjax.train.launch import Settings, run_app
@@ -35,8 +35,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, 2000)
   dataset = data.load("digits")
   flat = lambda source: source.image.reshape(len(source), -1).astype(np.float32) / 255
-  looks = claim.descend(
-    cross_entropy, claim.dense_net(jax.random.key(seed), (64, UNITS, 10)),
+  looks = descent.descend(
+    cross_entropy, descent.dense_net(jax.random.key(seed), (64, UNITS, 10)),
     {"image": flat(dataset.train), "label": dataset.train.label}, at=(0, steps), batch_size=128,
     seed=seed, optimizer=RULE,
   )  # fmt: skip
@@ -77,7 +77,7 @@ RULE = optax.adamw(1e-3, weight_decay=0.1)
 
 def cross_entropy(params, batch):
   """Mean over the batch."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 

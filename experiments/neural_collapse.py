@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax import data
 from repjax.measure import (
   class_means,
@@ -56,9 +56,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     arrays = {"image": image, "label": label, "row": np.arange(len(label))}
     kernel = 0.1 * jax.random.normal(jax.random.key(seed), (DIM, CLASSES))
     free = {"kernel": kernel, "features": 0.1 * rng.normal(size=(len(label), DIM)).astype("f")}
-    net = {"kernel": kernel, "net": claim.dense_net(jax.random.key(seed), (64, 128, 128, DIM))}
+    net = {"kernel": kernel, "net": descent.dense_net(jax.random.key(seed), (64, 128, 128, DIM))}
     for kind, start, of in (("free", free, free_features), ("mlp", net, mlp_features)):
-      first, last = claim.descend(
+      first, last = descent.descend(
         LOSSES[kind], start, arrays, at=(0, steps), batch_size=len(label), seed=seed,
         optimizer=rules[kind],
       )  # fmt: skip
@@ -79,7 +79,7 @@ def free_features(params, batch):
 
 def mlp_features(params, batch):
   """What a net makes of each image."""
-  return claim.dense_layers(params["net"], batch["image"])[-1]
+  return descent.dense_layers(params["net"], batch["image"])[-1]
 
 
 def free_loss(params, batch):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax import data
 from repjax.measure import rank_correlation, topological_separability
 from repjax.train.launch import Settings, run_app
@@ -44,12 +44,12 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   rows = rng.permutation(len(dataset.test))[:POINTS]
   test = dataset.test.image[rows].reshape(POINTS, -1).astype(np.float32) / 255
   at = sorted({int(steps * share) for share in (0, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1)})
-  looks = claim.descend(
-    cross_entropy, claim.dense_net(jax.random.key(seed), (64, 128, 32, 10)),
+  looks = descent.descend(
+    cross_entropy, descent.dense_net(jax.random.key(seed), (64, 128, 32, 10)),
     {"image": image, "label": dataset.train.label}, at=at, batch_size=128, seed=seed,
   )  # fmt: skip
   label = dataset.test.label[rows]
-  sets["digits"] = [(np.asarray(claim.dense_layers(p, test)[-2]), label) for p in looks]
+  sets["digits"] = [(np.asarray(descent.dense_layers(p, test)[-2]), label) for p in looks]
 
   classes = {"mixtures": CLASSES, "digits": 10}
   estimates = {
@@ -71,7 +71,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def cross_entropy(params, batch):
   """Mean over the batch."""
-  logits = claim.dense_layers(params, batch["image"])[-1]
+  logits = descent.dense_layers(params, batch["image"])[-1]
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, descent
 from repjax.measure import embed, shortcut_bias, two_features
 from repjax.train.launch import Settings, run_app
 
@@ -63,18 +63,18 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     probes = embed(key, grid, availability=availability, dim=DIM)
 
     def bias(params, activation):
-      logits = claim.dense_layers(params, probes, activation)[-1][:, 0]
+      logits = descent.dense_layers(params, probes, activation)[-1][:, 0]
       return float(shortcut_bias(logits, grid, predictivity=PREDICTIVITY))
 
     arrays = {"image": drawn.inputs, "label": drawn.labels}
     for name, (loss, widths, activation) in kinds.items():
-      start = claim.dense_net(key, widths)
+      start = descent.dense_net(key, widths)
       start[-1]["kernel"] *= 0.1  # what a linear model begins with takes long to forget
-      (params,) = claim.descend(
+      (params,) = descent.descend(
         loss, start, arrays, at=(steps,), batch_size=100, seed=seed, optimizer=rule
       )
       biases[name].append(bias(params, activation))
-    biases["untrained"].append(bias(claim.dense_net(key, (DIM, 256, 1)), jax.nn.relu))
+    biases["untrained"].append(bias(descent.dense_net(key, (DIM, 256, 1)), jax.nn.relu))
   return {
     name: {"bias": found[-1], "rise": found[-1] - found[0]}
     | {f"bias_at_{ratio:g}": value for ratio, value in zip(RATIOS, found, strict=True)}
@@ -84,7 +84,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def loss_of(params, batch, activation):
   """Squared error of -1 and 1."""
-  logits = claim.dense_layers(params, batch["image"], activation)[-1][:, 0]
+  logits = descent.dense_layers(params, batch["image"], activation)[-1][:, 0]
   return jnp.mean(jnp.square(logits - (2 * batch["label"] - 1)))
 
 

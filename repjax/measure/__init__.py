@@ -19,7 +19,7 @@ from repjax.measure.collapse import (
 )
 from repjax.measure.cue_preference import cue_preference, diagonal
 from repjax.measure.diffusion import diffusion_eigenvalues, diffusion_entropy, diffusion_information
-from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological, ranks
+from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological
 from repjax.measure.feature_merging import Merged, merge_features
 from repjax.measure.interaction import (
   interaction_tensor,
@@ -45,6 +45,7 @@ from repjax.measure.matching import (
   unit_correlation,
 )
 from repjax.measure.neighbourhoods import mutual_knn, neighbourhood_jaccard
+from repjax.measure.ordering import rank_correlation, ranks
 from repjax.measure.procrustes import procrustes_distance, shape_distance
 from repjax.measure.rdm_similarity import (
   rdm_cosine,
@@ -92,9 +93,7 @@ from repjax.measure.table_properties import (
   dependency_spread,
   join_correlation,
   mean_cosine,
-  neighbour_stability,
   order_sensitivity,
-  rank_correlation,
 )
 from repjax.measure.usable_information import (
   feature_complexity,
@@ -157,7 +156,6 @@ __all__ = [
   "minibatch_cka",
   "mutual_knn",
   "nearest_mean_disagreement",
-  "neighbour_stability",
   "neighbourhood_jaccard",
   "one_to_one",
   "order_sensitivity",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from repjax.arrays import at_least_float32, check_labels, check_same_shape, l2_normalize
+from repjax.measure.ordering import rank_correlation
 
 
 def order_sensitivity(embeddings: jax.Array) -> jax.Array:
@@ -140,62 +141,3 @@ def dependency_spread(
   gap = (length[:, None] - mean[None]) * member
   variance = jnp.sum(gap * gap, 0) / jnp.maximum(rows, 1)
   return jnp.sum(variance) / jnp.maximum(jnp.sum(rows > 0), 1)
-
-
-def neighbour_stability(features_1: jax.Array, features_2: jax.Array, *, k: int) -> jax.Array:
-  """Share of an entity's k nearest that are the same in two embedding spaces, by cosine.
-
-  Args:
-    features_1: ``[entities, dim_1]``.
-    features_2: ``[entities, dim_2]``, row-aligned; memory holds ``[entities, entities]``.
-    k: neighbours, below the number of entities; an entity is not its own.
-
-  Returns:
-    Scalar float32 between 0 and 1; of unrelated spaces ``k / (entities - 1)``.
-
-  Raises:
-    ValueError: if shapes do not fit together or ``k`` is out of range.
-
-  References:
-    Cong et al., `Observatory: Characterizing Embeddings of Relational Tables
-    <https://arxiv.org/abs/2310.07736>`_, 2023, section 3, property 6.
-  """
-  shapes = jnp.shape(features_1), jnp.shape(features_2)
-  if [len(s) for s in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
-    raise ValueError(f"expected two [entities, dim] of as many, got {shapes[0]} and {shapes[1]}")
-  size = shapes[0][0]
-  if not 0 < k < size:
-    raise ValueError(f"{k=} is not within {size} entities less one; choose from 1 to {size - 1}")
-
-  def near(features):
-    x = l2_normalize(at_least_float32(features), eps=1e-30)
-    cosine = jnp.matmul(x, x.T, precision="highest")
-    _, index = jax.lax.top_k(jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, cosine), k)
-    return jnp.any(jax.nn.one_hot(index, size, dtype=bool), 1)
-
-  both = near(features_1) & near(features_2)
-  return jnp.mean(jnp.sum(both, 1, dtype=jnp.float32)) / k
-
-
-def rank_correlation(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Spearman's correlation, equals sharing the mean of their ranks.
-
-  Args:
-    x: ``[n]``.
-    y: ``[n]``; memory holds ``[n, n]``.
-
-  Returns:
-    Scalar float32 between -1 and 1; undefined where either is constant.
-
-  Raises:
-    ValueError: if the shapes differ or are not rank 1.
-  """
-  check_same_shape(1, x=x, y=y)
-
-  def ranks(v):
-    v = at_least_float32(v)
-    below = jnp.sum(v[:, None] > v[None], 1) + (jnp.sum(v[:, None] == v[None], 1) - 1) / 2
-    return below - jnp.mean(below)
-
-  a, b = ranks(x), ranks(y)
-  return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b))

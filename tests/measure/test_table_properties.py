@@ -10,7 +10,6 @@ from repjax.measure import (
   dependency_spread,
   join_correlation,
   mean_cosine,
-  neighbour_stability,
   order_sensitivity,
   rank_correlation,
 )
@@ -69,20 +68,3 @@ def test_a_planted_dependency_has_translations_of_one_length_and_a_random_pair_h
   hidden = np.where(np.arange(30) < 6, -1, groups)
   found = spread(jnp.asarray(Y, jnp.float32), hidden)
   np.testing.assert_allclose(found, length[1:].var(1).mean(), rtol=1e-4)
-
-
-def test_neighbours_are_those_of_scikit_learn():
-  from sklearn.neighbors import NearestNeighbors
-
-  near = [
-    NearestNeighbors(n_neighbors=4, metric="cosine").fit(z).kneighbors(return_distance=False)
-    for z in (X, Y[:, :3])
-  ]
-  wanted = np.mean([len(set(a) & set(b)) / 4 for a, b in zip(*near, strict=True)])
-  stability = jax.jit(neighbour_stability, static_argnames="k")
-  x = jnp.asarray(X, jnp.float32)
-  np.testing.assert_allclose(stability(x, jnp.asarray(Y[:, :3], jnp.float32), k=4), wanted, 1e-5)
-  turn, _ = np.linalg.qr(RNG.normal(size=(5, 5)))
-  assert neighbour_stability(x, jnp.asarray(4 * X @ turn, jnp.float32), k=4) == 1
-  with pytest.raises(ValueError, match="choose from 1 to 29"):
-    neighbour_stability(x, x, k=30)
