@@ -28,6 +28,7 @@ from repjax.learners.mae import mae, reconstruct_mae
 from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
 from repjax.learners.meta_update import UpdateRule, meta_update
+from repjax.learners.mist import Joint, mist, normal_scores
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
@@ -62,6 +63,7 @@ __all__ = [
   "GradientState",
   "Graph",
   "Hypernetwork",
+  "Joint",
   "Learner",
   "Network",
   "Objective",
@@ -107,12 +109,14 @@ __all__ = [
   "memberships",
   "merge_clusters",
   "meta_update",
+  "mist",
   "mlc",
   "moco",
   "moco_v3",
   "msn",
   "neighbor_graph",
   "nnclr",
+  "normal_scores",
   "obow",
   "reconstruct",
   "reconstruct_mae",
