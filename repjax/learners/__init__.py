@@ -27,6 +27,7 @@ from repjax.learners.llave import llave
 from repjax.learners.mae import mae, reconstruct_mae
 from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
+from repjax.learners.mcr import Fusion, mcr
 from repjax.learners.meta_update import UpdateRule, meta_update
 from repjax.learners.mist import Joint, mist, normal_scores
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
@@ -60,6 +61,7 @@ __all__ = [
   "AlignmentHeads",
   "Crops",
   "Embedding",
+  "Fusion",
   "GradientState",
   "Graph",
   "Hypernetwork",
@@ -106,6 +108,7 @@ __all__ = [
   "llave",
   "mae",
   "mcl",
+  "mcr",
   "memberships",
   "merge_clusters",
   "meta_update",
