@@ -53,7 +53,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train, chosen, test = (draw(rng, world, size) for size in (2000, 1000, 4000))
   lengths = sorted({claim.steps_of(settings, length) for length in STEPS})
   net = lambda: MLP((128, DIM))
-  off = {name: (0.0,) for name in GRID}
+  off = dict.fromkeys(GRID, (0.0,))
   methods = {
     "mcr": ((net(), net()), GRID),
     "joint": ((net(), net()), off),
