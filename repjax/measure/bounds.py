@@ -33,7 +33,7 @@ def info_nce_bound(scores: jax.Array) -> jax.Array:
     van den Oord et al., `Representation Learning with Contrastive Predictive Coding
     <https://arxiv.org/abs/1807.03748>`_, 2018, eq. 4 and 5.
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_,
-    2019, eq. 10.
+    2019, section 2.
   """
   scores = _square(scores)
   return jnp.log(len(scores)) - jnp.mean(jax.nn.logsumexp(scores, 1) - jnp.diagonal(scores))
@@ -60,7 +60,7 @@ def donsker_varadhan_bound(scores: jax.Array) -> jax.Array:
 
   References:
     Belghazi et al., `MINE: Mutual Information Neural Estimation
-    <https://arxiv.org/abs/1801.04062>`_, 2018, eq. 10.
+    <https://arxiv.org/abs/1801.04062>`_, 2018, section 3.
   """
   scores = _square(scores)
   return jnp.mean(jnp.diagonal(scores)) - _log_mean_others(scores)
@@ -87,7 +87,7 @@ def nwj_bound(scores: jax.Array) -> jax.Array:
     Nguyen et al., `Estimating divergence functionals and the likelihood ratio by convex risk
     minimization <https://arxiv.org/abs/0809.0853>`_, 2010.
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_,
-    2019, eq. 7.
+    2019, section 2.
   """
   return tuba_bound(scores, jnp.ones((), at_least_float32(scores).dtype))
 
@@ -114,7 +114,7 @@ def tuba_bound(scores: jax.Array, log_baseline: jax.Array) -> jax.Array:
 
   References:
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_,
-    2019, eq. 5.
+    2019, section 2.
   """
   scores = _square(scores)
   above = scores - _baseline(log_baseline, scores)[None, :]
@@ -144,7 +144,7 @@ def jensen_shannon_divergence(scores: jax.Array) -> jax.Array:
 
   References:
     Nowozin et al., `f-GAN: Training Generative Neural Samplers using Variational Divergence
-    Minimization <https://arxiv.org/abs/1606.00709>`_, 2016, table 6.
+    Minimization <https://arxiv.org/abs/1606.00709>`_, 2016.
     Hjelm et al., `Learning deep representations by mutual information estimation and maximization
     <https://arxiv.org/abs/1808.06670>`_, 2018, eq. 4.
   """
@@ -157,8 +157,9 @@ def jensen_shannon_divergence(scores: jax.Array) -> jax.Array:
 def jensen_shannon_bound(scores: jax.Array) -> jax.Array:
   r"""What a critic trained by `jensen_shannon_divergence` says about mutual information.
 
-  `nwj_bound` of :math:`f + 1`: the best critic of the one differs from that of the other by 1. Its
-  own gradient is that of `nwj_bound`, so do not train by it.
+  `nwj_bound` of :math:`f + 1`: the best critic of the one differs from that of the other by 1. The
+  authors' notebook and its copies leave the 1 out, and with the best critic are :math:`1 / e` nats
+  too low. Its own gradient is that of `nwj_bound`, so do not train by it.
 
   Args:
     scores: ``[n, n]``, n >= 2.
@@ -171,7 +172,7 @@ def jensen_shannon_bound(scores: jax.Array) -> jax.Array:
 
   References:
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_,
-    2019, section 2.4.
+    2019, section 2.
   """
   return tuba_bound(scores, jnp.zeros((), at_least_float32(scores).dtype))
 
@@ -198,7 +199,7 @@ def smile_bound(scores: jax.Array, *, clip: float | jax.Array = 5.0) -> jax.Arra
 
   References:
     Song and Ermon, `Understanding the Limitations of Variational Mutual Information Estimators
-    <https://arxiv.org/abs/1910.06222>`_, 2019, eq. 17.
+    <https://arxiv.org/abs/1910.06222>`_, 2019, section 4.
   """
   scores = _square(scores)
   return jnp.mean(jnp.diagonal(scores)) - _log_mean_others(jnp.clip(scores, -clip, clip))
@@ -230,7 +231,7 @@ def interpolated_bound(
 
   References:
     Poole et al., `On Variational Bounds of Mutual Information <https://arxiv.org/abs/1905.06922>`_,
-    2019, eq. 12.
+    2019, section 2.
   """
   scores = _square(scores)
   n, others = len(scores), _others(len(scores))
@@ -270,7 +271,7 @@ def club_bound(log_conditional: jax.Array, *, include_joint: bool = False) -> ja
 
   References:
     Cheng et al., `CLUB: A Contrastive Log-ratio Upper Bound of Mutual Information
-    <https://arxiv.org/abs/2006.12013>`_, 2020, eq. 9 and 13.
+    <https://arxiv.org/abs/2006.12013>`_, 2020, section 3.
   """
   value = wasserstein_bound(log_conditional)
   n = len(log_conditional)

@@ -103,7 +103,7 @@ def conditional_cauchy_schwarz_divergence(
     Yu et al., `The Conditional Cauchy-Schwarz Divergence with Applications to Time-Series Data and
     Sequential Decision Making <https://arxiv.org/abs/2301.08970>`_, 2023.
     Yu et al., `Cauchy-Schwarz Divergence Information Bottleneck for Regression
-    <https://arxiv.org/abs/2404.17951>`_, 2024, proposition 2 and `code
+    <https://arxiv.org/abs/2404.17951>`_, 2024, eq. 18, and `code
     <https://github.com/SJYuCNEL/Cauchy-Schwarz-Information-Bottleneck>`_.
   """
   check_same_shape(2, gram_x=gram_x, gram_1=gram_1, gram_2=gram_2, gram_12=gram_12)
@@ -140,7 +140,7 @@ def cauchy_schwarz_information(
 
   References:
     Yu et al., `Cauchy-Schwarz Divergence Information Bottleneck for Regression
-    <https://arxiv.org/abs/2404.17951>`_, 2024, proposition 3.
+    <https://arxiv.org/abs/2404.17951>`_, 2024, section 3.
   """
   check_same_shape(2, gram_x=gram_x, gram_y=gram_y)
   k, l = at_least_float32(gram_x), at_least_float32(gram_y)  # noqa: E741
@@ -175,7 +175,7 @@ def matrix_entropy(gram: jax.Array, *, alpha: float = 1.01) -> jax.Array:
 
   References:
     Sanchez Giraldo et al., `Measures of Entropy from Data Using Infinitely Divisible Kernels
-    <https://arxiv.org/abs/1211.2459>`_, 2015, eq. 8 and 9; in bits there.
+    <https://arxiv.org/abs/1211.2459>`_, 2015, section III; in bits there.
   """
   return _entropy(_unit_trace(gram), alpha)
 
@@ -198,7 +198,7 @@ def matrix_information(gram_x: jax.Array, gram_y: jax.Array, *, alpha: float = 1
 
   References:
     Sanchez Giraldo et al., `Measures of Entropy from Data Using Infinitely Divisible Kernels
-    <https://arxiv.org/abs/1211.2459>`_, 2015, eq. 24 and 29.
+    <https://arxiv.org/abs/1211.2459>`_, 2015, section III.
     Yu et al., `Multivariate Extension of Matrix-based Renyi's alpha-order Entropy Functional
     <https://arxiv.org/abs/1808.07912>`_, 2019.
   """

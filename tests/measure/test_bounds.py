@@ -178,6 +178,7 @@ def test_the_true_ratio_of_gaussians_is_where_bounds_meet_the_truth():
       measure.info_nce_bound(x),
       measure.donsker_varadhan_bound(x),
       measure.nwj_bound(x + 1),
+      # The 1 that other code leaves out: 1 / e too low.
       measure.jensen_shannon_bound(x),
       measure.club_bound(x),
     )
