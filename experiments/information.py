@@ -70,7 +70,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
 def wide(x: jax.Array) -> jax.Array:
   """Coordinates of one scale, their tails drawn in, and zeros up to `DIM`."""
-  x = (x - jnp.median(x, 0, keepdims=True)) / jnp.std(x, 0, keepdims=True)
+  x = x - jnp.median(x, 0, keepdims=True)
+  x = x / (1.5 * jnp.median(jnp.abs(x), 0, keepdims=True))  # some have no standard deviation
   return jnp.pad(jnp.arcsinh(x), ((0, 0), (0, DIM - x.shape[1])))
 
 
