@@ -25,7 +25,7 @@ from repjax.encoders import MLP, Features
 from repjax.learners import Learner, Objective, by_gradient
 from repjax.train.launch import Settings, run_app
 
-STEPS, BATCH, CODE, ATTACK = (150, 600), 128, 16, 0.2
+STEPS, BATCH, CODE, ATTACK = (30, 100, 400), 128, 16, 0.2
 WEIGHTS = (0.0, 1e-3, 1e-2, 1e-1)
 DATA = (
   "scikit-learn's diabetes (442 rows, 10 columns) and Friedman's first function with noise of a "
@@ -114,14 +114,15 @@ def squared(batch, mean, log_scale, noise, read, weight) -> jax.Array:
 
 
 def cauchy_schwarz(batch, mean, log_scale, noise, read, weight) -> jax.Array:
-  """The paper's loss, with kernels of width 1, for inputs and codes in each coordinate."""
-  gram = lambda a, b: measure.gaussian_gram(a, b, width=a.shape[1] ** 0.5)
-  target, answer = batch["y"][:, None], read(mean)[:, None]
-  inputs = gram(batch["x"], batch["x"])
+  """The paper's loss; in its divergence kernels of width 1, as there."""
+  gram = lambda a, b: measure.gaussian_gram(a, b, width=1.0)
+  wide = lambda a: measure.gaussian_gram(a, a, width=a.shape[1] ** 0.5)
+  x, target, answer = batch["x"], batch["y"][:, None], read(mean)[:, None]
+  # A width at which inputs have many neighbours would compare distributions of all answers.
   divergence = measure.conditional_cauchy_schwarz_divergence(
-    inputs, gram(target, target), gram(answer, answer), gram(target, answer)
+    gram(x, x), gram(target, target), gram(answer, answer), gram(target, answer)
   )
-  information = measure.cauchy_schwarz_information(inputs, gram(mean, mean), normalized=True)
+  information = measure.cauchy_schwarz_information(wide(x), wide(mean), normalized=True)
   return divergence + weight * information
 
 
