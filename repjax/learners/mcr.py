@@ -118,8 +118,8 @@ def mcr(
   def loss(params, extra, batch, key):
     label = batch["label"]
     orders = [exchange(k, len(label), axis_name) for k in jax.random.split(key)]
-    inputs = (batch[field] for field in fields)
-    told, extra = apply_module(network, params, extra, *inputs, orders, train=True)
+    sides = [batch[field] for field in fields]
+    told, extra = apply_module(network, params, extra, *sides, orders, train=True)
     latents, logits, expected, swapped = told
     count, shards = jnp.sum(label >= 0), 1
     if axis_name is not None:  # each example weighs alike, wherever it lies
@@ -136,8 +136,8 @@ def mcr(
     return value, (extra, metrics)
 
   def encode(params, extra, inputs):
-    inputs = (inputs[field] for field in fields)
-    (latents, logits, *_), _ = apply_module(network, params, extra, *inputs)
+    sides = [inputs[field] for field in fields]
+    (latents, logits, *_), _ = apply_module(network, params, extra, *sides)
     z = jnp.concatenate(latents, -1)
     return Features(z, jnp.stack(latents, 1), (logits,))
 

@@ -68,6 +68,19 @@ def test_the_loss_is_its_sums_in_float64():
   assert 0 < metrics["exchange_1"] < np.log(2)
 
 
+def test_features_are_both_latents_and_logits_their_sum_of_heads():
+  found = jax.jit(learner().encode)(start(), {}, BATCH)
+  p = jax.tree.map(np.asarray, start())
+  layer = lambda x, own: x @ own["kernel"] + own.get("bias", 0)
+  latents = [
+    layer(BATCH[field], p[f"encoder_{i}"]["dense_0"])
+    for i, field in enumerate(("first", "second"), 1)
+  ]
+  np.testing.assert_allclose(found.pooled, np.concatenate(latents, 1), rtol=1e-4, atol=1e-5)
+  heads = [layer(z, p["fusion"][f"head_{i}"]) for i, z in enumerate(latents, 1)]
+  np.testing.assert_allclose(found.layers[0], sum(heads), rtol=1e-4, atol=1e-5)
+
+
 def test_a_rival_hears_of_an_exchange_only_if_it_is_one():
   # Where the prediction is let be, an exchange moves the encoder it is of, and by rivalry both.
   def moved(rivalry):
