@@ -6,9 +6,9 @@ trains two encoders of stacks of two and of six digits, for the inner product of
 with that of another stack in which each digit is followed by the next. Each digit has 2.3 nats to
 tell, a batch of 16 shows InfoNCE 2.8. ``wdm`` is Wasserstein predictive coding, InfoNCE with a
 penalty on the slope of the critic, which the paper trains with, of the weight that decodes best on
-part of the train split; ``info_nce`` the same without. ``decode_K`` is the share of digits that a ridge regression tells from features of stacks
-of K, ``nats_K`` the InfoNCE bound of test stacks, ``wasserstein_K`` the difference of means of true
-and other pairs.
+part of the train split; ``info_nce`` the same without. ``decode_K`` is the share of digits that a
+ridge regression tells from features of stacks of K, ``nats_K`` the InfoNCE bound of test stacks,
+``wasserstein_K`` the difference of means of true and other pairs.
 
 RESULT
 """
@@ -26,9 +26,9 @@ from repjax.train.launch import Settings, run_app
 
 STACKS, STEPS, BATCH, DIM, PENALTIES = (2, 6), 1200, 16, 32, (1.0, 10.0)
 DATA = (
-  "stacks of 2 and 6 digits, 8x8, and of their successors: 8,000 of the train split to learn from, "
-  "the last 1,000 of them to choose on, 2,000 of the test split to judge on; features read by ridge "
-  "regression"
+  "stacks of 2 and 6 digits, 8x8, and of their successors: 8,000 of the train split to learn from "
+  "(the last 1,000 of them to choose on), 2,000 of the test split to judge on; features read by "
+  "ridge regression"
 )
 
 
