@@ -27,8 +27,8 @@ from repjax.train.launch import Settings, run_app
 
 CLASSES, STEPS, BATCH, DIM = 8, (150, 600), 128, 32
 GRID = {
-  "weight": (0.3, 1.0, 0.3, 1.0),
-  "contrast": (0.1, 0.1, 0.3, 0.3),
+  "weight": (1.0, 3.0, 1.0, 3.0),
+  "contrast": (0.1, 0.1, 1.0, 1.0),
   "rivalry": (1.0, 1.0, 1.0, 1.0),
   "bottleneck": (0.01, 0.01, 0.01, 0.01),
 }
