@@ -11,7 +11,11 @@ is nominal; ``milliseconds`` the time for a sample. Rivals: KSG with 3 neighbour
 scores, the Gaussian formula of them, InfoNCE and MINE with critics that are trained on half of each
 sample and read on the other. ``constant`` answers with the training distributions' mean.
 
-RESULT
+A seed takes 50 seconds of one core, most of it compiling. The claim does not hold here in its one
+run so far (seed 0, not on record): after 800 updates of 16 samples the estimator has hardly left
+its prior. Its squared error is 0.117, that of KSG 0.013, of the Gaussian formula 0.051, of InfoNCE
+0.83 and of MINE 3.0 (from 50 points each); untrained 0.101, the constant 0.142. Intervals cover
+0.98. A sample takes 2.4 ms, by KSG 1.6, by InfoNCE 17. The authors train on 625,000 distributions.
 """
 
 import time
@@ -29,7 +33,7 @@ from repjax.learners import Joint, by_gradient, mist, normal_scores
 from repjax.train.launch import Settings, run_app
 
 POINTS, SIDE, TESTS = 100, 2, 40
-STEPS, BATCH, RATE, CRITIC_STEPS = 2500, 16, 2e-3, 100
+STEPS, BATCH, RATE, CRITIC_STEPS = 800, 16, 3e-3, 100
 DATA = (
   "samples of 100 points, 1 or 2 coordinates a side. To train on: normal variables of 0 to 2.4 "
   "nats, each coordinate mapped one to one, mixed, some turned into a spiral. To test on: 40 "

@@ -2,15 +2,19 @@
 
   python -m experiments.wdm
 
-trains two encoders of stacks of two and of six digits, for the inner product of a stack's feature
-with that of another stack in which each digit is followed by the next. Each digit has 2.3 nats to
-tell, a batch of 16 shows InfoNCE 2.8. ``wdm`` is Wasserstein predictive coding, InfoNCE with a
-penalty on the slope of the critic, which the paper trains with, of the weight that decodes best on
-part of the train split; ``info_nce`` the same without. ``decode_K`` is the share of digits that a
-ridge regression tells from features of stacks of K, ``nats_K`` the InfoNCE bound of test stacks,
-``wasserstein_K`` the difference of means of true and other pairs.
+trains two encoders of stacks of one, three and six digits, for the inner product of a stack's
+feature with that of another stack in which each digit is followed by the next. Each digit has 2.3
+nats to tell, a batch of 64 shows InfoNCE 4.2. ``wdm`` is Wasserstein predictive coding, InfoNCE
+with a penalty on the slope of the critic, which the paper trains with; ``info_nce`` the same
+without. ``decode_K`` is the share of digits that a ridge regression tells from features of stacks
+of K, ``nats_K`` the InfoNCE bound of test stacks, ``wasserstein_K`` the difference of means of true
+and other pairs.
 
-RESULT
+A seed takes 30 seconds of one core. The claim does not hold here in its one run so far (seed 0, not
+on record): of six digits features decode 0.727 with the penalty and 0.763 without, of one 0.969 and
+0.979; untrained 0.490 and 0.897, pixels 0.938 and 0.946. Nor does InfoNCE come to its ceiling: of
+six digits it has 3.6 of 4.2 nats, of three 3.4. The Wasserstein difference rises with the digits,
+1.9, 2.7, 3.3. Smaller batches, longer training and other weights of the penalty are to be tried.
 """
 
 import jax
@@ -24,11 +28,10 @@ from repjax.encoders import MLP, Features
 from repjax.learners import Objective, by_gradient
 from repjax.train.launch import Settings, run_app
 
-STACKS, STEPS, BATCH, DIM, PENALTIES = (2, 6), 1200, 16, 32, (1.0, 10.0)
+STACKS, STEPS, BATCH, DIM, PENALTY = (1, 3, 6), 500, 64, 32, 10.0
 DATA = (
-  "stacks of 2 and 6 digits, 8x8, and of their successors: 8,000 of the train split to learn from "
-  "(the last 1,000 of them to choose on), 2,000 of the test split to judge on; features read by "
-  "ridge regression"
+  "stacks of 1, 3 and 6 digits, 8x8, and of their successors: 8,000 of the train split to learn "
+  "from and 2,000 of the test split to judge on; features read by ridge regression"
 )
 
 
@@ -41,22 +44,15 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     train, label = stacks(rng, dataset.train, count, 8000)
     test, test_label = stacks(rng, dataset.test, count, 2000)
     judge = lambda of: decode(of(train["x"]), label, of(test["x"]), test_label)
-    guess = lambda of: decode(
-      of(train["x"][:7000]), label[:7000], of(train["x"][7000:]), label[7000:]
-    )
-    for name, penalties in (("wdm", PENALTIES), ("info_nce", (0.0,))):
-      learner = claim.side_by_side(
-        lambda penalty: by_gradient(objective(penalty), optax.adam(1e-3)),
-        np.array(penalties, np.float32),
+    for name, penalty in (("wdm", PENALTY), ("info_nce", 0.0), ("untrained", 0.0)):
+      learner = by_gradient(objective(penalty), optax.adam(1e-3))
+      length = 0 if name == "untrained" else steps
+      state = claim.fit(learner, train, steps=length, batch_size=BATCH, seed=seed)
+      numbers[name][f"decode_{count}"] = judge(
+        lambda x, state=state, learner=learner: claim.features(learner.encode, state, x)
       )
-      for method, length in ((name, steps), ("untrained", 0)):
-        states = claim.fit(learner, train, steps=length, batch_size=BATCH, seed=seed)
-        at = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(len(penalties))]
-        of = lambda state: lambda x: claim.features(learner.encode, state, x)
-        best = max(at, key=lambda state: guess(of(state))) if len(at) > 1 else at[0]
-        numbers[method][f"decode_{count}"] = judge(of(best))
-        nats, apart = bounds(best.params, test)
-        numbers[method] |= {f"nats_{count}": nats, f"wasserstein_{count}": apart}
+      nats, apart = bounds(state.params, test)
+      numbers[name] |= {f"nats_{count}": nats, f"wasserstein_{count}": apart}
     numbers["raw_pixels"][f"decode_{count}"] = judge(lambda x: x)
   return numbers
 
@@ -76,7 +72,7 @@ def net(params, x: jax.Array) -> jax.Array:
   return MLP((256, DIM)).apply({"params": params}, x)
 
 
-def objective(penalty: jax.Array) -> Objective:
+def objective(penalty: float) -> Objective:
   """InfoNCE of inner products, with a penalty on their slope."""
 
   def critic(params, x, y):
@@ -90,9 +86,11 @@ def objective(penalty: jax.Array) -> Objective:
   def loss(params, extra, batch, key):
     f = lambda x, y: critic(params, x, y)
     value = jnp.mean(losses.wasserstein_predictive(f, batch["x"], batch["y"]))
-    other = jnp.roll(batch["y"], 1, 0)
-    slope = losses.gradient_penalty(f, batch["x"], batch["y"], other, key)
-    return value + penalty * jnp.mean(slope), (extra, {})
+    if penalty:
+      other = jnp.roll(batch["y"], 1, 0)
+      slope = losses.gradient_penalty(f, batch["x"], batch["y"], other, key)
+      value = value + penalty * jnp.mean(slope)
+    return value, (extra, {})
 
   def encode(params, extra, x):
     z = net(params["x"], x)
