@@ -11,7 +11,12 @@ step of 0.2 standard deviations along the sign of the gradient (FGSM); ``informa
 normalised Cauchy-Schwarz information of inputs and codes of test examples is. ``ridge`` is linear,
 ``mean`` answers with the mean.
 
-RESULT
+A seed takes 30 seconds of one core. The claim does not hold here: over three seeds the error is
+0.771 with ``cs_ib``, 0.766 with ``mse`` and 0.758 with ``vib``, under attack 1.068, 1.081 and
+1.032; ``ridge`` has 0.749, ``mean`` 0.978, untrained nets 1.008. Codes hold 0.59 of inputs, 0.69
+and 0.54. Standard errors are 0.01 to 0.03. Tables so small are learned by heart, and all three stop
+early on the examples apart. At a width of the kernel of inputs at which these have neighbours, not
+the paper's 1, predictions are worse than the mean: it then compares distributions of all answers.
 """
 
 import jax
