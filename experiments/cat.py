@@ -27,20 +27,20 @@ from repjax.evaluate.linear import fit_chosen, held_out
 from repjax.learners import by_gradient, supervised
 from repjax.train.launch import Settings, run_app
 
-NETS, WIDTHS = 4, (12, 24, 48)
-STEPS, BATCH, RATE = 300, 64, 3e-3
+NETS, WIDTHS = 4, (8, 16, 32)
+STEPS, BATCH, RATE = 150, 64, 3e-3
 LABELLED, NOISE = 50, 0.12
-PENALTIES = tuple(10.0**e for e in range(-4, 1))
+PENALTIES = (1e-3, 1e-2, 1e-1)
 DATA = (
-  "CIFAR-10, 16x16 (halved): 12,000 train images of which those of 5 classes, drawn for each seed, "
-  "are trained on; 4,000 test images; 50 labelled train images of each other class"
+  "CIFAR-10, 16x16 (halved): 6,000 train images of which those of 5 classes, drawn for each seed, "
+  "are trained on; 2,000 test images; 50 labelled train images of each other class"
 )
 
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains the nets and judges what they make of old classes and new."""
   steps = claim.steps_of(settings, STEPS)
-  train, test = claim.part_of_data(settings, train=12_000, test=4_000, seed=seed)
+  train, test = claim.part_of_data(settings, train=6_000, test=2_000, seed=seed)
   rng = np.random.default_rng(seed)
   place = np.empty(10, np.int32)
   place[rng.permutation(10)] = np.arange(10)  # classes 0 to 4 are old, 5 to 9 are new
@@ -84,7 +84,7 @@ def judged(features, sets, key) -> dict[str, float]:
     [np.flatnonzero(parts["new", "train"].label == c)[:LABELLED] for c in range(5)]
   )
   labelled = Embedded(*(x[few] for x in parts["new", "train"]))
-  some = Embedded(*(x[:2000] for x in parts["old", "train"]))
+  some = Embedded(*(x[:1000] for x in parts["old", "train"]))
   tests = [parts["old", name] for name in ("test", "noisy")]
   scores, _ = fit_chosen(
     some,
@@ -101,7 +101,7 @@ def judged(features, sets, key) -> dict[str, float]:
     key=key,
     classifiers=(evaluate.ridge,),
     centre=True,
-    count=300,
+    count=200,
   )
   return {
     "transfer": transfer["linear"],

@@ -107,7 +107,7 @@ def judged(sets, seed: int) -> dict[str, float]:
 
 @functools.cache
 def learner_of(steps: int):
-  """A small convolutional net that tells five classes, on images turned, moved and bent a little."""
+  """A small convolutional net that tells five classes, on images turned and moved a little."""
   encoder = ConvNet((16, 32, 64), dense=(256, DENSE))
   objective = supervised(encoder, 5, affine_augment(), normalize=lambda image: 3 * image - 0.4)
   return by_gradient(objective, optax.adam(optax.cosine_decay_schedule(RATE, steps)))
