@@ -62,7 +62,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     return {name: encode(image) for name, (image, _) in sets.items()}
 
   def beside(parts):
-    return {name: np.concatenate([part[name] for part in parts], 1) for name in sets}
+    whole = lambda name: [Embedded(part[name], sets[name][1]) for part in parts]
+    return {name: evaluate.concatenated(*whole(name)).features for name in sets}
 
   nets = [features(1, i, steps) for i in range(NETS)]
   wide = features(2, 0, steps)

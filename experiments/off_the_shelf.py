@@ -95,12 +95,11 @@ def judged(sets, seed: int) -> dict[str, float]:
   fits = {form: svm(of["train"], seed) for form, of in by_form.items()}
   form = max(fits, key=lambda name: fits[name].best_score_)
   of = by_form[form]
-  whiten, test = whitening(of["old"].features), of["test"]
-  white = test._replace(features=whiten(test.features))
+  _, white = evaluate.whitened(of["old"], of["test"], count=KEPT)
   return {
-    "accuracy": float(fits[form].score(*test)),
+    "accuracy": float(fits[form].score(*of["test"])),
     "digits": float(svm(of["digits_train"], seed).score(*of["digits_test"])),
-    "map": evaluate.retrieval(test, test, within=True)["map"],
+    "map": evaluate.retrieval(of["test"], of["test"], within=True)["map"],
     "map_whitened": evaluate.retrieval(white, white, within=True)["map"],
   }
 
@@ -132,17 +131,6 @@ def svm(train: Embedded, seed: int):
   folds = StratifiedKFold(4, shuffle=True, random_state=seed)
   # The primal problem is solved to its end in a few steps, without chance.
   return GridSearchCV(LinearSVC(dual=False), {"C": PENALTIES}, cv=folds).fit(*train)
-
-
-def whitening(x: np.ndarray):
-  """Coordinates along the directions of most variance, of equal variance, at unit length."""
-  mean = x.mean(0, keepdims=True)
-  # By products of rows, of which there are fewer than columns may be.
-  value, rows = np.linalg.eigh((x - mean).astype(np.float64) @ (x - mean).T.astype(np.float64))
-  value, rows = value[::-1][:KEPT], rows[:, ::-1][:, :KEPT]
-  kept = value > 1e-9 * value[0]
-  turn = (x - mean).T @ (rows[:, kept] / value[kept][None])
-  return lambda y: unit(((y - mean) @ turn).astype(np.float32))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
