@@ -44,7 +44,7 @@ def whitened(
     train: whose mean and covariance are taken, ``[n, dim]``.
     test: to be turned in the same way.
     count: directions kept, at most ``dim`` and less than n; those without variance are left out.
-    power: p of the signed power, in (0, 1]; 1 leaves it out.
+    power: p of the signed power, > 0; 1 leaves it out.
 
   Returns:
     Both, at most ``count`` wide.
@@ -54,14 +54,14 @@ def whitened(
 
   References:
     Razavian et al., `CNN Features off-the-shelf: an Astounding Baseline for Recognition
-    <https://arxiv.org/abs/1403.6382>`_, 2014, section 4. The paper's text was not at hand; the
-    steps are those of the field's summaries of it.
+    <https://arxiv.org/abs/1403.6382>`_, 2014, section 4. The paper's text was not at hand: the
+    steps, and their order, are from summaries of it, unverified.
   """
   size, dim = train.features.shape
-  if not 1 <= count <= min(dim, size - 1) or not 0 < power <= 1:
+  if not 1 <= count <= min(dim, size - 1) or power <= 0:
     raise ValueError(
       f"{count=} and {power=} of {size} examples of dim {dim}; choose a count from 1 to "
-      f"{min(dim, size - 1)} and a power in (0, 1]"
+      f"{min(dim, size - 1)} and a power above 0"
     )
   start = _unit(train.features)
   mean = start.mean(0, keepdims=True)

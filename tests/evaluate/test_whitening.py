@@ -46,10 +46,10 @@ def test_parts_lie_side_by_side_and_must_be_of_the_same_examples():
   both = concatenated(one, other)
   np.testing.assert_array_equal(both.features[:, 3:], other.features)
   np.testing.assert_array_equal(both.label, one.label)
-  with pytest.raises(ValueError, match="labels of .* that differ"):
+  with pytest.raises(ValueError, match=r"labels of .* that differ"):
     concatenated(one, other._replace(label=1 - other.label))
 
 
 def test_a_count_out_of_range_is_named():
-  with pytest.raises(ValueError, match="count=9 and power=1.0 of 50 examples of dim 6.* 1 to 6"):
+  with pytest.raises(ValueError, match=r"count=9 and power=1.0 of 50 examples of dim 6.* 1 to 6"):
     whitened(split(50, 6), split(5, 6), count=9)
