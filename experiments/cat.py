@@ -9,7 +9,6 @@ and by 5-way episodes (``one_shot``, ``five_shots``: ridge). ``cat`` puts the fe
 side by side that differ in their seed alone; ``wide`` is one net of twice the width, which has as
 many parameters; ``cat_reduced`` has as many features as ``wide``, by PCA of the train images. The
 claim is of ``cat`` over ``wide`` on what is new, at near equal accuracy on what is not.
-
 """
 
 import functools

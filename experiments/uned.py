@@ -10,6 +10,14 @@ many of its images, and is told the domain, so that it searches the domain's own
 ``off_the_shelf`` is a net of photographs of other classes. The paper's claim is of the oracle over
 the universal net, and of that over features off the shelf.
 
+A seed takes a minute of one core. Over three seeds ``recall_at_1`` is 0.692 (0.010 standard error)
+with a net for each domain, 0.678 (0.014) with the universal one, 0.608 off the shelf, 0.549
+untrained and 0.621 of pixels: the order is the paper's where nets are trained for the domains, but
+at three seeds the first step is within the noise. Of the first five it is not: ``mmp_at_5`` is
+0.669 (0.004), 0.636 (0.005), 0.529, 0.485 and 0.570. What the universal net lacks is not the domain
+(told it, it has 0.680 and 0.641) but what tells the classes of photographs and shapes. Photographs
+of five other classes are too little for features off the shelf to beat pixels.
+
 It reads data/mnist.npz and data/cifar10.npz, with the arrays of --data=npz:PATH.
 """
 
