@@ -11,6 +11,11 @@ claim is of ``cnn`` over raw pixels and over histograms of oriented gradients (`
 and over pixels in retrieval. The net's layer (the last map, or the dense layer on it) and the cell
 of the histograms are those that do best on the labelled images by cross validation.
 
+A seed takes 40 seconds of one core. Over three seeds ``accuracy`` is 0.917 (0.010 standard error)
+for the net, 0.852 for pixels and for the net untrained, and 0.939 for histograms of gradients,
+which strokes suit; ``map`` is 0.618, 0.526, 0.534 and 0.666. Five classes of digits make features
+that beat pixels on what is new, in either task, and not HOG. Whitening lowers all of them.
+
 It reads data/mnist.npz, with the arrays of --data=npz:PATH.
 """
 
