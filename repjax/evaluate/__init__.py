@@ -31,6 +31,7 @@ from repjax.evaluate.verification import (
   verification,
   verification_scores,
 )
+from repjax.evaluate.whitening import concatenated, whitened
 from repjax.evaluate.zero_shot import (
   class_embeddings,
   relative_to_anchors,
@@ -44,6 +45,7 @@ __all__ = [
   "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",
+  "concatenated",
   "dense_probe",
   "draw_episodes",
   "draw_pairs",
@@ -76,6 +78,7 @@ __all__ = [
   "variance_curve",
   "verification",
   "verification_scores",
+  "whitened",
   "zero_shot",
   "zero_shot_by_anchors",
 ]
