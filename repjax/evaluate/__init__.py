@@ -6,6 +6,7 @@ from repjax.evaluate.clustering import (
   kmeans,
   matched_accuracy,
 )
+from repjax.evaluate.compatibility import cross_retrieval
 from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
 from repjax.evaluate.dimensions import accuracy_by_dimension, first_dimensions, variance_curve
 from repjax.evaluate.domains import merged_retrieval
@@ -44,6 +45,7 @@ __all__ = [
   "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",
+  "cross_retrieval",
   "dense_probe",
   "draw_episodes",
   "draw_pairs",

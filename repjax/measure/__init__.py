@@ -3,6 +3,7 @@
 from repjax.measure import minibatch_cka
 from repjax.measure.alignment import cka, linear_cka
 from repjax.measure.canonical import CanonicalCorrelation, cca, mean_squared_cca, pwcca, svcca
+from repjax.measure.compatibility import Compatibility, compatibility
 from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological, ranks
 from repjax.measure.interaction import (
   interaction_tensor,
@@ -49,6 +50,7 @@ from repjax.measure.subspace import (
 
 __all__ = [
   "CanonicalCorrelation",
+  "Compatibility",
   "LinearMap",
   "SubspaceAlignment",
   "affine_map",
@@ -58,6 +60,7 @@ __all__ = [
   "cca",
   "centre_gram",
   "cka",
+  "compatibility",
   "correlation_rdm",
   "cosine_similarities",
   "euclidean_distances",
