@@ -7,6 +7,11 @@ strings, and by a contrast of columns, the strings split in three; views are tur
 moved alike and training is as long. Characters of other strings are then told from the mean of the
 frozen tokens that they cover, with five labelled characters a class (one neighbour) or with 600
 (linear probe).
+
+A seed takes two minutes of one core. Over three seeds it is not shown: the probe tells 0.581 of the
+characters after CCD, 0.647 after the contrast of columns, 0.570 after DINO, 0.575 of an untrained
+net and 0.623 of pixels; with five labels a class 0.243, 0.254, 0.200, 0.222 and 0.353. Columns of a
+third of a string are near enough to characters here.
 """
 
 import functools

@@ -8,6 +8,12 @@ from 2,000 labelled digits by nearest neighbours and by a linear probe. The pape
 codes are better than MIM's, that they depend less on the batch than InfoNCE's (``range_``: best
 less worst batch), that informative embeddings are better than codes, and that reconstruction stays
 close to MIM's (``error``, mean squared, of test pixels).
+
+A seed takes two and a half minutes of one core. Over three seeds, means of the three batch sizes:
+neighbours tell 0.938 ± 0.004 of the digits by cMIM's codes and 0.938 ± 0.001 by MIM's, 0.908 by the
+variational bound's, 0.893 by InfoNCE's, 0.855 untrained, 0.920 by pixels; the probe 0.890, 0.892,
+0.907, 0.848, 0.814, 0.884. The contrastive term changes nothing here; informative embeddings are
+better than codes by the probe (0.904) and not by neighbours (0.933); reconstruction is MIM's.
 """
 
 import functools

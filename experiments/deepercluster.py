@@ -7,6 +7,10 @@ rare as noughts, and trains a small convolutional net in 5 rounds of 80 steps, c
 before each: rotation x 2 coarse x 10 fine clusters (``deepercluster``), rotation alone
 (``rotation_alone``), 40 clusters of upright images (``deepcluster``). Features are the maps after
 the second of three layers, averaged to a 3x3 grid; a linear probe learns from 500 balanced labels.
+
+A seed takes half a minute of one core. Over three seeds the probe tells 0.925 ± 0.006 of the digits
+after DeeperCluster, 0.922 after DeepCluster and 0.915 after rotation alone, 0.887 untrained, 0.846
+of pixels: above both controls, within the noise of its parts.
 """
 
 import functools

@@ -6,6 +6,10 @@ trains a small ViT on digits by both, as many steps each, from the same draws. `
 on the mean of the tokens; ``patches`` tells the digit from single patches that are not empty, by
 the vote of the 20 nearest of such patches of other images. The paper claims both to be higher for
 DMT-JEPA; the untrained encoder and raw pixels are the controls.
+
+A seed takes 80 seconds of one core. Over three seeds it is not shown: ``linear`` is 0.687 ± 0.018
+for DMT-JEPA, 0.664 for I-JEPA, 0.667 untrained and 0.893 for pixels; ``patches`` 0.472, 0.468,
+0.472 and 0.224.
 """
 
 import functools

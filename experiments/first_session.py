@@ -13,7 +13,12 @@ either head. ``accuracy`` is over all ten classes in the end. ``apart`` is the s
 that a head which saw all sessions at once tells otherwise, ``off`` the largest difference of their
 logits, as a share of the largest spread of logits.
 
-A seed takes 50 seconds of one core.
+A seed takes 50 seconds of one core. Over three seeds ``fsa`` has 0.860, ``fsa_film`` 0.786,
+``frozen_lda`` 0.759, ``fsa_ncm`` 0.663, ``frozen_ncm`` 0.461; ``finetune`` and ``linear_layer``
+forget all but the last session and have 0.179. Streamed heads tell every test image as those of all
+sessions at once do, logits differ by 1e-5 of their spread. Untrained nets have 0.567 by
+discriminants and 0.298 by means. MNIST is easy and CIFAR-10 far from it: pixels alone have 0.876
+and 0.820, more than any of these small nets.
 """
 
 import functools

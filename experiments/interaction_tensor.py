@@ -3,19 +3,25 @@
   python -m experiments.interaction_tensor
 
 trains 20 small nets of digits from different starts on 200 images, joins the first 12 principal
-components of their features to features that nets share, and counts how many of them an image
-carries, in the mean over nets. ``confidence`` is the rank correlation of that count with the nets'
-mean confidence in their answers on test images, ``right`` that with the share of nets that are
-right. ``gap`` is how far an estimate of test accuracy without test labels is off: the agreement of
-two nets (generalisation disagreement equality), against the accuracy on train images
-(``train_accuracy``). ``permuted`` counts features of other images, ``untrained`` are the nets as
-they start. ``common`` is the share of features that at least half of the nets have.
+components of their features to features that nets share, and counts how many of them two nets find
+alike in a test image, in the mean over pairs of nets. ``confidence`` is the rank correlation of
+that count with the nets' mean confidence in their answers, ``right`` that with the share of nets
+that are right; with ``_any`` it counts what one net finds, shared or not. ``gap`` is how far an
+estimate of test accuracy without test labels is off: the agreement of two nets (generalisation
+disagreement equality), against the accuracy on train images (``train_accuracy``). ``permuted``
+counts features of other images, ``untrained`` are the nets as they start. ``common`` is the share
+of features that at least half of the nets have.
+
+A seed takes 5 seconds of one core. Over three seeds features that two nets find correlate 0.464
+with confidence, permuted 0.036, untrained 0.113; whatever one net finds, shared or not, 0.241,
+little more than untrained (0.208). A fifth of the features is common to half of the nets. Accuracy
+is 0.939: agreement tells it to 0.013, accuracy on train images to 0.061. Counting shared features
+came second: counts of any were looked at first, on the same seeds.
 """
 
 import jax
 import numpy as np
 import optax
-from scipy.stats import spearmanr
 
 from experiments import claim
 from repjax import data, measure
@@ -51,17 +57,17 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   label = digits.test.label
   features, probability = answers(trained, digits.test.image)
-  count, common = carried(features)
+  counts, common = carried(features)
   accuracy = np.mean(probability.argmax(-1) == label)
   told = {"accuracy": float(accuracy), "gap": gap(probability, label), "common": common}
-  numbers = {"interaction_tensor": relations(count, probability, label) | told}
-  numbers["permuted"] = relations(rng.permutation(count), probability, label)
+  numbers = {"interaction_tensor": relations(counts, probability, label) | told}
+  numbers["permuted"] = relations(rng.permuted(counts, axis=1), probability, label)
   on_train = np.mean(answers(trained, few["image"])[1].argmax(-1) == few["label"])
   numbers["train_accuracy"] = {"gap": float(np.abs(on_train - accuracy))}
   features, probability = answers(start, digits.test.image)
-  count, common = carried(features)
+  counts, common = carried(features)
   told = {"gap": gap(probability, label), "common": common}
-  numbers["untrained"] = relations(count, probability, label) | told
+  numbers["untrained"] = relations(counts, probability, label) | told
   return numbers
 
 
@@ -74,21 +80,33 @@ def from_own_seed(own: jax.Array) -> Learner:
 
 
 def carried(features: np.ndarray) -> tuple[np.ndarray, float]:
-  """How many features each image carries in the mean over nets, and the share that is common."""
+  """Features in each image, and how common features are.
+
+  Args:
+    features: ``[nets, n, dim]``.
+
+  Returns:
+    ``[2, n]``, how many two nets find, and how many one; and the share that half of the nets have.
+  """
   scores = measure.principal_scores(features, components=COMPONENTS)
   shared = measure.shared_features(scores, threshold=CORRELATION)
   tensor = np.asarray(measure.interaction_tensor(scores, shared, strength=STRENGTH))
   have = np.array([np.any(shared == t, 1).sum() for t in range(tensor.shape[2])])
-  return tensor.sum(2).mean(0), float(np.mean(have >= len(features) / 2))
+  finders, nets = tensor.sum(0), len(tensor)  # [n, features]
+  pairs = np.sum(finders * (finders - 1), 1) / (nets * (nets - 1))
+  return np.stack([pairs, finders.sum(1) / nets]), float(np.mean(have >= nets / 2))
 
 
-def relations(count, probability, label) -> dict[str, float]:
-  """Rank correlations of the number of features with confidence and with being right."""
+def relations(counts, probability, label) -> dict[str, float]:
+  """Rank correlations of numbers of features with confidence and with being right."""
+  from scipy.stats import spearmanr
+
   confidence = probability.max(-1).mean(0)
   right = np.mean(probability.argmax(-1) == label, 0)
   return {
-    "confidence": float(spearmanr(count, confidence).statistic),
-    "right": float(spearmanr(count, right).statistic),
+    f"{name}{kind}": float(spearmanr(count, values).statistic)
+    for kind, count in zip(("", "_any"), counts, strict=True)
+    for name, values in (("confidence", confidence), ("right", right))
   }
 
 

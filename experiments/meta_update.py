@@ -9,6 +9,10 @@ wider, deeper, with tanh in place of ReLU (``other_net``). A ridge regression on
 features a class tells the digit, over 10 draws. Rivals are the net as it was drawn (``untrained``),
 the same net trained as the encoder of an auto-encoder by Adam for as many steps of as many images,
 and raw pixels.
+
+A seed takes 100 seconds of one core. Over three seeds the ridge tells 0.832 ± 0.010 of the digits
+after the learned rule, 0.849 of permuted ones and 0.815 with the other net; untrained 0.697, 0.691
+and 0.691, after the auto-encoder 0.699, 0.686 and 0.694, of pixels 0.789.
 """
 
 import jax

@@ -4,6 +4,10 @@
 
 trains one small ResNet by OBoW, by OBoW whose vocabulary stays once it is full, and by SimCLR, on
 the same crops for as many updates, and reads digits off the pooled features with a linear probe.
+
+A seed takes three minutes of one core. Over three seeds it is not shown: OBoW's probe tells 0.690
+of the digits, that of a vocabulary that stays 0.729, SimCLR's 0.846, the untrained net's 0.556 and
+that of pixels 0.879.
 """
 
 import functools

@@ -9,6 +9,12 @@ its own net, ``other_kind`` between a dense and the convolutional net. ``found``
 images whose nearest neighbour among the other's features is the same image. ``relative`` features
 are cosines to 200 train images, the same for all nets; ``absolute`` ones each net's own,
 standardised; ``affine`` and ``orthogonal`` map one net to the other by the same 200 images.
+
+A seed takes 25 seconds of one core. Over three seeds ``relative`` has 0.894 stitched and 0.922
+native, 0.856 between kinds; ``absolute`` 0.129 stitched, near chance, of 0.928 native; cosines of
+``untrained`` nets 0.616. A test image is found by its relative features in 0.880 of cases, by
+absolute ones in none. Where a map may be fitted for each pair of nets it does better: ``affine``
+0.916, ``orthogonal`` 0.910. Pixels have 0.976 with a head of their own.
 """
 
 import itertools

@@ -4,13 +4,18 @@
 
 trains four small convolutional nets of digits from different seeds and asks of each layer of one
 which layer of another it is, seen by a few noisy units: 24 of its units on 30 images, with Gaussian
-noise of half the layer's standard deviation, or of twice (``noisy``). The answer is the most
-similar layer of another net, of which all units are seen. ``accuracy`` is the share of right
-answers over all pairs of nets and 30 draws of units, noise and test images; chance is 1 in 6.
+noise of half the layer's standard deviation, of twice (``noisy``), or none (``clean``). The answer
+is the most similar layer of another net, of which all units are seen. ``accuracy`` is the share of
+right answers over all pairs of nets and 20 draws of units, noise and test images; chance is 1 in 6.
 ``trsa`` compares geo-topological matrices with the quantiles that answer best on train images, in a
 grid of which (0, 1) is plain ``rsa``; ``rsa_rank`` compares ranks, ``cka`` is linear and unbiased.
 ``untrained`` is tRSA between the nets as they start, and each of ``trsa at`` is one pair of
 quantiles.
+
+A seed takes 40 seconds of one core. tRSA matches RSA here and does not beat it. Over three seeds
+``trsa`` tells 0.426, ``rsa`` 0.430, ``cka`` 0.420 and ``untrained`` 0.215; without noise 0.453,
+0.438, 0.429 and 0.202, with large dissimilarities made equal and small ones left; with much
+noise 0.245, 0.253, 0.284 and 0.186. The topology alone, a graph at the median, has 0.382.
 """
 
 import functools
@@ -27,8 +32,8 @@ from repjax.learners import by_gradient, supervised
 from repjax.train.launch import Settings, run_app
 
 NETS, DIMS = 4, (16, 24, 32, 32, 32, 32)
-UNITS, IMAGES, DRAWS = 24, 30, 30
-NOISES = {"accuracy": 0.5, "noisy": 2.0}
+UNITS, IMAGES, DRAWS = 24, 30, 20
+NOISES = {"accuracy": 0.5, "clean": 0.0, "noisy": 2.0}
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 GRID = [(low, high) for low in LEVELS for high in LEVELS if low <= high and low < 1 and high > 0]
 DATA = "digits, 8x8, 1,297 train, 500 test; pixels in [0, 1], less 0.3, divided by 0.37"

@@ -7,6 +7,10 @@ on the same crops for as many updates. Of the frozen maps a linear probe tells t
 place, ten digits and the ground (mean of the classes' intersection over union), and k-means tells
 places of digits apart without labels (adjusted Rand index, mean over scenes). SlotCon's own groups,
 the nearest of the teacher's prototypes, stand beside the k-means of its features.
+
+A seed takes 100 seconds of one core. Over three seeds it is not shown: intersection over union is
+0.254 for SlotCon, 0.289 for MoCo, 0.240 untrained and 0.146 for pixels; no representation's places
+fall into digits (Rand index 0 or below), SlotCon's own groups least of all.
 """
 
 import functools

@@ -7,6 +7,11 @@ joins each digit to the 3 others whose upright images are nearest by an auto-enc
 Upright digits that were trained on vote (k = 20) on test digits turned by 60 to 120 degrees
 (``turned``) and on upright ones (``upright``). Compared are chains with all positives; tracks alone
 (intra); look-alikes alone (inter); and both without transitivity, as in multi-task learning.
+
+A seed takes 80 seconds of one core. Over three seeds chains find 0.710 ± 0.022 of the turned digits
+and 0.926 of the upright, tracks alone 0.702 and 0.892, both without transitivity 0.681 ± 0.019 and
+0.924, look-alikes alone 0.124 and 0.926, pixels 0.140 and 0.918: transitivity is ahead within the
+noise, and no other is good at both.
 """
 
 import functools

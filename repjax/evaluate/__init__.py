@@ -1,11 +1,6 @@
 """Frozen features to tables of numbers."""
 
-from repjax.evaluate.clustering import (
-  cluster_kmeans,
-  clustering_scores,
-  kmeans,
-  matched_accuracy,
-)
+from repjax.evaluate.clustering import cluster_kmeans, clustering_scores, kmeans, matched_accuracy
 from repjax.evaluate.compatibility import cross_retrieval
 from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
 from repjax.evaluate.dimensions import accuracy_by_dimension, first_dimensions, variance_curve
@@ -32,6 +27,7 @@ from repjax.evaluate.verification import (
   verification,
   verification_scores,
 )
+from repjax.evaluate.whitening import concatenated, whitened
 from repjax.evaluate.zero_shot import (
   class_embeddings,
   relative_to_anchors,
@@ -45,6 +41,7 @@ __all__ = [
   "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",
+  "concatenated",
   "cross_retrieval",
   "dense_probe",
   "draw_episodes",
@@ -78,6 +75,7 @@ __all__ = [
   "variance_curve",
   "verification",
   "verification_scores",
+  "whitened",
   "zero_shot",
   "zero_shot_by_anchors",
 ]

@@ -28,7 +28,9 @@ from repjax.learners.llave import llave
 from repjax.learners.mae import mae, reconstruct_mae
 from repjax.learners.masking import Reconstruction
 from repjax.learners.mcl import clusters, mcl
+from repjax.learners.mcr import Fusion, mcr
 from repjax.learners.meta_update import UpdateRule, meta_update
+from repjax.learners.mist import Joint, mist, normal_scores
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
 from repjax.learners.msn import msn
@@ -60,9 +62,11 @@ __all__ = [
   "AlignmentHeads",
   "Crops",
   "Embedding",
+  "Fusion",
   "GradientState",
   "Graph",
   "Hypernetwork",
+  "Joint",
   "Learner",
   "Network",
   "Objective",
@@ -106,15 +110,18 @@ __all__ = [
   "llave",
   "mae",
   "mcl",
+  "mcr",
   "memberships",
   "merge_clusters",
   "meta_update",
+  "mist",
   "mlc",
   "moco",
   "moco_v3",
   "msn",
   "neighbor_graph",
   "nnclr",
+  "normal_scores",
   "obow",
   "reconstruct",
   "reconstruct_mae",

@@ -2,17 +2,77 @@
 
 from repjax.measure import minibatch_cka
 from repjax.measure.alignment import cka, linear_cka
+from repjax.measure.bayesian_generalization import (
+  representativeness,
+  rule_generalization,
+  similarity_generalization,
+)
+from repjax.measure.bounds import (
+  club_bound,
+  donsker_varadhan_bound,
+  info_nce_bound,
+  interpolated_bound,
+  jensen_shannon_bound,
+  jensen_shannon_divergence,
+  nwj_bound,
+  smile_bound,
+  tuba_bound,
+  wasserstein_bound,
+)
 from repjax.measure.canonical import CanonicalCorrelation, cca, mean_squared_cca, pwcca, svcca
+from repjax.measure.collapse import (
+  Frame,
+  class_means,
+  frame_deviation,
+  nearest_mean_disagreement,
+  self_duality,
+  unconstrained_norms,
+  within_class_variability,
+)
 from repjax.measure.compatibility import Compatibility, compatibility
+from repjax.measure.cue_preference import cue_preference, diagonal
+from repjax.measure.diffusion import diffusion_eigenvalues, diffusion_entropy, diffusion_information
 from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological, ranks
+from repjax.measure.feature_merging import Merged, merge_features
+from repjax.measure.gaussian_information import covariance_information, gaussian_information
+from repjax.measure.information_tasks import (
+  Task,
+  additive_uniform_task,
+  benchmark_tasks,
+  dense_correlation,
+  half_cube,
+  information_tasks,
+  mapped_task,
+  normal_task,
+  sparse_correlation,
+  spiral,
+  student_task,
+  swiss_roll,
+  uniform_margin,
+)
 from repjax.measure.interaction import (
   interaction_tensor,
   pairwise_agreement,
   principal_scores,
   shared_features,
 )
+from repjax.measure.kernel_information import (
+  cauchy_schwarz_divergence,
+  cauchy_schwarz_information,
+  conditional_cauchy_schwarz_divergence,
+  gaussian_gram,
+  matrix_entropy,
+  matrix_information,
+)
 from repjax.measure.kernels import centre_gram, hsic, linear_gram, rbf_gram
 from repjax.measure.layers import similarity_matrix
+from repjax.measure.learning_curve import (
+  LearningCurve,
+  best_switch,
+  fit_piecewise_power_law,
+  fit_power_law,
+  predict_error,
+)
 from repjax.measure.maps import LinearMap, affine_map, apply_map, orthogonal_map
 from repjax.measure.matching import (
   one_to_one,
@@ -21,7 +81,9 @@ from repjax.measure.matching import (
   unit_clusters,
   unit_correlation,
 )
+from repjax.measure.neighbour_information import ksg_information, ksg_information_2
 from repjax.measure.neighbourhoods import mutual_knn, neighbourhood_jaccard
+from repjax.measure.ordering import rank_correlation, ranks
 from repjax.measure.procrustes import procrustes_distance, shape_distance
 from repjax.measure.rdm_similarity import (
   rdm_cosine,
@@ -38,8 +100,25 @@ from repjax.measure.relative import (
   euclidean_distances,
   relative_representation,
 )
-from repjax.measure.spectrum import rank_me
-from repjax.measure.sphere import uniformity
+from repjax.measure.separability import component_lifetimes, topological_separability
+from repjax.measure.shortcuts import (
+  Conflict,
+  embed,
+  reliance,
+  separation,
+  shortcut_bias,
+  two_features,
+)
+from repjax.measure.spectrum import (
+  alpha_req,
+  coding_rate,
+  covariance_spectrum,
+  effective_rank,
+  lidar,
+  participation_ratio,
+  rank_me,
+)
+from repjax.measure.sphere import alignment, uniformity
 from repjax.measure.subspace import (
   SubspaceAlignment,
   fit_subspace_alignment,
@@ -47,43 +126,114 @@ from repjax.measure.subspace import (
   project_source,
   project_target,
 )
+from repjax.measure.table_properties import (
+  containment,
+  dependency_spread,
+  join_correlation,
+  mean_cosine,
+  order_sensitivity,
+)
+from repjax.measure.usable_information import (
+  feature_complexity,
+  linear_information,
+  variance_explained,
+)
 
 __all__ = [
   "CanonicalCorrelation",
   "Compatibility",
+  "Conflict",
+  "Frame",
+  "LearningCurve",
   "LinearMap",
+  "Merged",
   "SubspaceAlignment",
+  "Task",
+  "additive_uniform_task",
   "affine_map",
+  "alignment",
+  "alpha_req",
   "angular_similarities",
   "apply_map",
   "basis_coordinates",
+  "benchmark_tasks",
+  "best_switch",
+  "cauchy_schwarz_divergence",
+  "cauchy_schwarz_information",
   "cca",
   "centre_gram",
   "cka",
+  "class_means",
+  "club_bound",
+  "coding_rate",
   "compatibility",
+  "component_lifetimes",
+  "conditional_cauchy_schwarz_divergence",
+  "containment",
   "correlation_rdm",
   "cosine_similarities",
+  "covariance_information",
+  "covariance_spectrum",
+  "cue_preference",
+  "dense_correlation",
+  "dependency_spread",
+  "diagonal",
+  "diffusion_eigenvalues",
+  "diffusion_entropy",
+  "diffusion_information",
+  "donsker_varadhan_bound",
+  "effective_rank",
+  "embed",
   "euclidean_distances",
   "euclidean_rdm",
+  "feature_complexity",
+  "fit_piecewise_power_law",
+  "fit_power_law",
   "fit_subspace_alignment",
+  "frame_deviation",
+  "gaussian_gram",
+  "gaussian_information",
   "geo_topological",
+  "half_cube",
   "hsic",
+  "info_nce_bound",
+  "information_tasks",
   "interaction_tensor",
+  "interpolated_bound",
+  "jensen_shannon_bound",
+  "jensen_shannon_divergence",
+  "join_correlation",
+  "ksg_information",
+  "ksg_information_2",
+  "lidar",
   "linear_cka",
   "linear_gram",
+  "linear_information",
   "local_cka_gain",
+  "mapped_task",
+  "matrix_entropy",
+  "matrix_information",
+  "mean_cosine",
   "mean_squared_cca",
+  "merge_features",
   "minibatch_cka",
   "mutual_knn",
+  "nearest_mean_disagreement",
   "neighbourhood_jaccard",
+  "normal_task",
+  "nwj_bound",
   "one_to_one",
+  "order_sensitivity",
   "orthogonal_map",
   "pairwise_agreement",
+  "participation_ratio",
+  "predict_error",
   "principal_scores",
   "procrustes_distance",
   "project_source",
   "project_target",
   "pwcca",
+  "rank_correlation",
   "rank_me",
   "ranks",
   "rbf_gram",
@@ -93,14 +243,34 @@ __all__ = [
   "rdm_spearman",
   "rdm_whitened_cosine",
   "relative_representation",
+  "reliance",
+  "representativeness",
+  "rule_generalization",
+  "self_duality",
   "semi_matching",
+  "separation",
   "shape_distance",
   "shared_features",
+  "shortcut_bias",
+  "similarity_generalization",
   "similarity_matrix",
+  "smile_bound",
+  "sparse_correlation",
   "sparse_map",
+  "spiral",
+  "student_task",
   "svcca",
+  "swiss_roll",
+  "topological_separability",
   "trsa",
+  "tuba_bound",
+  "two_features",
+  "unconstrained_norms",
+  "uniform_margin",
   "uniformity",
   "unit_clusters",
   "unit_correlation",
+  "variance_explained",
+  "wasserstein_bound",
+  "within_class_variability",
 ]

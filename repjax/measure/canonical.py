@@ -85,14 +85,15 @@ def mean_squared_cca(features_1: jax.Array, features_2: jax.Array) -> jax.Array:
   .. math::
     R^2_{CCA} = \frac{1}{p} \sum_i \rho_i^2 = \frac{\lVert Q_y^T Q_x \rVert_F^2}{p}
 
-  with p the smaller of both ranks. Independent features have about ``max(dim) / n`` and not 0.
+  with p the smaller of both ranks. Independent features have ``max(dim) / (n - 1)`` in the mean
+  and not 0.
 
   Args:
     features_1: ``[n, dim_1]``; n several times the width, or it is 1 whatever they are.
     features_2: ``[n, dim_2]``, of the same examples in the same order.
 
   Returns:
-    Scalar in [0, 1], at least float32; 0 where a representation is constant.
+    Scalar in [0, 1] up to rounding, at least float32; 0 where a representation is constant.
 
   Raises:
     ValueError: if shapes do not fit together.
@@ -102,8 +103,11 @@ def mean_squared_cca(features_1: jax.Array, features_2: jax.Array) -> jax.Array:
     <https://arxiv.org/abs/1905.00414>`_, 2019, table 1, where p is the smaller width.
   """
   x, y = check_pair(features_1, features_2)
-  squares = cca(x, y).correlations ** 2
-  return jnp.sum(squares) / jnp.maximum(jnp.minimum(_rank(x), _rank(y)), 1)
+  (basis_1, _), (basis_2, _) = (_whitened(z - jnp.mean(z, 0)[None], 0.0, None) for z in (x, y))
+  # Columns of length 1 up to the rank, 0 beyond.
+  ranks = [jnp.round(jnp.sum(basis**2)) for basis in (basis_1, basis_2)]
+  shared = jnp.sum(jnp.matmul(basis_1.T, basis_2, precision="highest") ** 2)
+  return shared / jnp.maximum(jnp.minimum(*ranks), 1)
 
 
 def svcca(
@@ -184,11 +188,6 @@ def _whitened(x, ridge, tolerance):
   length = jnp.sqrt(values**2 + ridge * values[0] ** 2)
   inverse = jnp.where(some, 1 / jnp.where(some, length, 1), 0)
   return left * (values * inverse)[None], right.T * inverse[None]
-
-
-def _rank(x):
-  values = jnp.linalg.svd(x - jnp.mean(x, 0)[None], compute_uv=False)
-  return jnp.sum((values > _tolerance(x) * values[0]) & (values > 0))
 
 
 def _principal(x, variance):

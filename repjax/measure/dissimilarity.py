@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, safe_sqrt
+from repjax.measure.ordering import ranks
 
 
 def euclidean_rdm(features: jax.Array, *, squared: bool = False) -> jax.Array:
@@ -93,26 +94,6 @@ def geo_topological(
   width = upper - lower
   slope = jnp.clip((d - lower) / jnp.where(width > 0, width, 1), 0, 1)
   return jnp.where(width > 0, slope, jnp.asarray(d > lower, d.dtype))
-
-
-def ranks(values: jax.Array) -> jax.Array:
-  """Ranks from 1, of equal values the mean.
-
-  Args:
-    values: ``[n]``.
-
-  Returns:
-    ``[n]``, at least float32; exact up to 2 ** 23 values in float32.
-
-  Raises:
-    ValueError: if ``values`` is not rank 1.
-  """
-  check_same_shape(1, values=values)
-  values = at_least_float32(values)
-  order = jnp.sort(values)
-  below = jnp.searchsorted(order, values, side="left")
-  upto = jnp.searchsorted(order, values, side="right")
-  return jnp.asarray(below + upto + 1, values.dtype) / 2
 
 
 def _pairs_of(features):

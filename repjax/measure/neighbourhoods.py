@@ -41,6 +41,8 @@ def mutual_knn(
   References:
     Huh et al., `The Platonic Representation Hypothesis <https://arxiv.org/abs/2405.07987>`_, 2024,
     appendix (mutual nearest-neighbor metric); features are normalised as in the authors' code.
+    Cong et al., `Observatory: Characterizing Embeddings of Relational Tables
+    <https://arxiv.org/abs/2310.07736>`_, 2023, section 3, property 6 (entity stability).
   """
   shared = _shared(features_1, features_2, k, cosine, rows)
   return jnp.mean(shared / k)

@@ -8,8 +8,9 @@ from jax import lax
 
 from repjax.arrays import at_least_float32, check_same_shape
 from repjax.measure.alignment import check_pair
-from repjax.measure.dissimilarity import euclidean_rdm, geo_topological, ranks
+from repjax.measure.dissimilarity import euclidean_rdm, geo_topological
 from repjax.measure.kernels import centre_gram
+from repjax.measure.ordering import rank_correlation
 
 
 def rdm_cosine(rdm_1: jax.Array, rdm_2: jax.Array) -> jax.Array:
@@ -69,7 +70,7 @@ def rdm_spearman(rdm_1: jax.Array, rdm_2: jax.Array) -> jax.Array:
     Kriegeskorte et al., `Representational similarity analysis - connecting the branches of systems
     neuroscience <https://doi.org/10.3389/neuro.06.004.2008>`_, 2008.
   """
-  return rdm_pearson(*(ranks(x) for x in _checked(rdm_1, rdm_2)))
+  return rank_correlation(*_checked(rdm_1, rdm_2))
 
 
 def rdm_kendall(rdm_1: jax.Array, rdm_2: jax.Array, *, rows: int = 512) -> jax.Array:

@@ -33,7 +33,7 @@ def test_correlations_are_cosines_of_scipy_s_subspace_angles():
   np.testing.assert_allclose(CCA(*single(X, Y)).correlations, truth, rtol=1e-4)
   np.testing.assert_allclose(MEAN(*single(X, Y)), np.mean(truth**2), rtol=1e-4)
   with jax.enable_x64(True):
-    found = measure.cca(jnp.asarray(X), jnp.asarray(Y)).correlations
+    found = jax.jit(measure.cca)(X, Y).correlations
     np.testing.assert_allclose(found, truth, rtol=1e-10)
 
 
@@ -69,6 +69,12 @@ def test_directions_beyond_the_rank_do_not_count():
   np.testing.assert_allclose(found, [*truth, 0, 0], rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(MEAN(*single(X, doubled)), np.mean(truth**2), rtol=1e-4)
   assert MEAN(jnp.ones((120, 6)), single(Y)[0]) == PWCCA(jnp.ones((120, 6)), single(Y)[0]) == 0
+
+
+def test_independent_features_have_a_mean_squared_correlation_of_width_over_examples():
+  draws = np.random.default_rng(1).normal(size=(100, 2, 60, 6)).astype(np.float32)
+  found = jax.jit(jax.vmap(lambda z: measure.mean_squared_cca(z[0], z[1][:, :4])))(draws)
+  np.testing.assert_allclose(np.mean(found), 6 / 59, atol=0.012)
 
 
 def test_a_ridge_is_that_of_regularised_covariances():
