@@ -1,17 +1,18 @@
-"""New models in front of an old index: which of them find more there than the old queries did?
+"""New models in front of an old index: how much do they find in what others have indexed?
 
   python -m experiments.compatibility --data=npz:data/mnist.npz
 
-trains a small ResNet on 4, 7 and then 10 classes of MNIST and asks every model with test images of all classes in galleries that every model has
-indexed. ``compatible`` is the share of pairs of a newer query model and an older gallery model that
-find more than the old queries found in that gallery; ``old_gallery`` the accuracy of the last model
-in the gallery of the first, ``own`` in its own.
+trains a small ResNet on 6, 8 and then 10 classes of MNIST, and asks every model, with test images
+of all classes, in galleries that every model has indexed. ``old_gallery`` is the accuracy of the
+last model in the gallery of the first, ``old_by_old`` that of the first, ``own`` of the last in its
+own; ``compatible`` is the share of pairs of a newer query model and an older gallery model that
+find more than the old queries do there.
 
-``independent`` is retrained each time: its features have nothing to do with those before.
-``simplex`` has a fixed classifier of 16 corners; ``cl2r`` is held to the model before besides;
-``oca`` grows by 8 dimensions at every step and holds the first ones, turned, to the model before;
-``bct`` holds all of as many dimensions as before, without a turn; ``oracle`` indexes the gallery
-again with the last model, ``untrained`` and ``raw_pixels`` change nothing over time.
+``independent`` is trained anew each time: its features have nothing to do with those before.
+``simplex`` has a fixed classifier of 16 corners; ``cl2r`` has it too, goes on from the model before
+and is held to its features. ``bct`` is held to them without corners; ``oca`` grows by 8 dimensions
+a step, of which the first ones, turned, are held. ``oracle`` indexes the gallery again by the last
+independent model; ``untrained`` and ``raw_pixels`` never change.
 """
 
 import jax

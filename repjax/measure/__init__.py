@@ -32,7 +32,7 @@ from repjax.measure.collapse import (
 from repjax.measure.compatibility import Compatibility, compatibility
 from repjax.measure.cue_preference import cue_preference, diagonal
 from repjax.measure.diffusion import diffusion_eigenvalues, diffusion_entropy, diffusion_information
-from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological, ranks
+from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological
 from repjax.measure.feature_merging import Merged, merge_features
 from repjax.measure.gaussian_information import covariance_information, gaussian_information
 from repjax.measure.information_tasks import (
