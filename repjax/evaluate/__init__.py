@@ -1,11 +1,7 @@
 """Frozen features to tables of numbers."""
 
-from repjax.evaluate.clustering import (
-  cluster_kmeans,
-  clustering_scores,
-  kmeans,
-  matched_accuracy,
-)
+from repjax.evaluate.clustering import cluster_kmeans, clustering_scores, kmeans, matched_accuracy
+from repjax.evaluate.compatibility import cross_retrieval
 from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
 from repjax.evaluate.dimensions import accuracy_by_dimension, first_dimensions, variance_curve
 from repjax.evaluate.domains import merged_retrieval
@@ -46,6 +42,7 @@ __all__ = [
   "cluster_kmeans",
   "clustering_scores",
   "concatenated",
+  "cross_retrieval",
   "dense_probe",
   "draw_episodes",
   "draw_pairs",

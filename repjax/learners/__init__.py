@@ -6,6 +6,7 @@ from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
 from repjax.learners.ccd import ccd
 from repjax.learners.cmim import cmim
+from repjax.learners.compatible import compatible
 from repjax.learners.cpc import cpc
 from repjax.learners.curl import curl
 from repjax.learners.data2vec import data2vec
@@ -87,6 +88,7 @@ __all__ = [
   "cluster_labels",
   "clusters",
   "cmim",
+  "compatible",
   "cpc",
   "curl",
   "data2vec",

@@ -29,6 +29,7 @@ from repjax.measure.collapse import (
   unconstrained_norms,
   within_class_variability,
 )
+from repjax.measure.compatibility import Compatibility, compatibility
 from repjax.measure.cue_preference import cue_preference, diagonal
 from repjax.measure.diffusion import diffusion_eigenvalues, diffusion_entropy, diffusion_information
 from repjax.measure.dissimilarity import correlation_rdm, euclidean_rdm, geo_topological
@@ -140,6 +141,7 @@ from repjax.measure.usable_information import (
 
 __all__ = [
   "CanonicalCorrelation",
+  "Compatibility",
   "Conflict",
   "Frame",
   "LearningCurve",
@@ -164,6 +166,7 @@ __all__ = [
   "class_means",
   "club_bound",
   "coding_rate",
+  "compatibility",
   "component_lifetimes",
   "conditional_cauchy_schwarz_divergence",
   "containment",
