@@ -6,7 +6,7 @@ import numpy as np
 
 from repjax.evaluate.embed import Embedded
 from repjax.evaluate.search import search_gallery
-from repjax.losses.distances import Distance, cosine_distance
+from repjax.heads.search import Distance, cosine_distance
 
 
 def cross_retrieval(
