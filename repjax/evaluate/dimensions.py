@@ -69,6 +69,9 @@ def variance_curve(features: np.ndarray) -> Series:
     Base-10 logarithms of the rank, from 1, and of the share, down to a millionth of the largest.
   """
   x = np.asarray(features, np.float64)
-  values = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
+  x = x - x.mean(0)
+  # In float64 the smaller of both products has the digits that are shown, and takes far less time.
+  product = x.T @ x if x.shape[1] <= len(x) else x @ x.T
+  values = np.linalg.eigvalsh(product)[::-1]
   values = values[values > 1e-6 * values[0]]
   return np.log10(np.arange(1, len(values) + 1)), np.log10(values / values.sum())
