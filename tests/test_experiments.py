@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import evaluate, simclr
+from experiments import evaluate, restored, simclr
 from experiments.setup import prepare
 from repjax.train import Checkpoints, launch, make_mesh, replicated, train
 from repjax.train.launch import Settings
@@ -225,7 +225,7 @@ def test_evaluate_counts_every_test_example_once_whatever_the_batch(finished, ca
 
 def test_evaluate_knows_the_best_checkpoint(finished):
   checkpoints = Checkpoints(finished[0] / "checkpoints", read_only=True)
-  step = lambda wanted: evaluate._step(checkpoints, wanted, finished[0])
+  step = lambda wanted: restored._step(checkpoints, wanted, finished[0])
   assert step("best") == checkpoints.best("val/knn_20") in (20, 40, 60)
   assert step("56") == 56
   assert step("latest") is None

@@ -92,7 +92,7 @@ def test_scores_that_tell_nothing_give_nothing():
       measure.club_bound(x),
     )
 
-  np.testing.assert_allclose(at(values, np.full((8, 8), 0.7)), np.zeros(9), atol=3e-7)
+  np.testing.assert_allclose(at(values, np.full((8, 8), 0.7)), np.zeros(9), atol=1e-6)
 
 
 def test_what_may_be_added_to_scores_and_how_pairs_may_be_ordered():
