@@ -16,7 +16,6 @@ is 0.0002 for colour, 0.022 to 0.037 for the others.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import claim, descent
 from repjax.measure import cue_preference
@@ -42,7 +41,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   def learn(image, label):
     (params,) = descent.descend(
-      cross_entropy, start, {"image": image, "label": label}, at=(steps,), batch_size=128,
+      descent.cross_entropy, start, {"image": image, "label": label}, at=(steps,), batch_size=128,
       seed=seed,
     )  # fmt: skip
     return params
@@ -71,15 +70,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   return numbers
 
 
-def cross_entropy(params, batch):
-  """Mean over the batch."""
-  logits = descent.dense_layers(params, batch["image"])[-1]
-  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
-
-
 def sharpness(params, batch, seed: int, share: float = 0.3, draws: int = 8) -> float:
   """Mean rise of the loss where each weight matrix gets noise of a share of its own length."""
-  loss = jax.jit(cross_entropy)
+  loss = jax.jit(descent.cross_entropy)
 
   def shaken(key):
     leaves, tree = jax.tree.flatten(params)

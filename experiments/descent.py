@@ -101,3 +101,17 @@ def dense_layers(
     x = jnp.matmul(x, layer["kernel"]) + layer["bias"][None]
     found.append(x)
   return [*(activation(x) for x in found[:-1]), found[-1]]
+
+
+def cross_entropy(params: list[dict[str, jax.Array]], batch: dict[str, jax.Array]) -> jax.Array:
+  """Of a `dense_net`, mean over the batch.
+
+  Args:
+    params: of all layers.
+    batch: ``image [batch, dim]`` and ``label [batch]``.
+
+  Returns:
+    Scalar.
+  """
+  logits = dense_layers(params, batch["image"])[-1]
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))

@@ -22,7 +22,6 @@ rises by 0.598 with right labels and by 0.020 with shuffled ones; in their own u
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import claim, descent
 from repjax import data
@@ -59,7 +58,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     label = rng.permutation(train.label) if label is None else label
     start = descent.dense_net(jax.random.key(seed), (64, 128, 64, 10))
     looks = descent.descend(
-      cross_entropy, start, {"image": image, "label": label}, at=(0, steps // 10, steps),
+      descent.cross_entropy, start, {"image": image, "label": label}, at=(0, steps // 10, steps),
       batch_size=128, seed=seed,
     )  # fmt: skip
     told = [measured(params, image[:400], label[:400], seed) for params in looks]
@@ -69,12 +68,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     numbers[name]["entropy_early_rise"] = told[1]["entropy"] - told[0]["entropy"]
     numbers[name]["fitted"] = float(np.mean(np.argmax(logits, 1) == label))
   return numbers
-
-
-def cross_entropy(params, batch):
-  """Mean over the batch."""
-  logits = descent.dense_layers(params, batch["image"])[-1]
-  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 
 def measured(params, image: np.ndarray, label: np.ndarray, seed: int) -> dict[str, float]:

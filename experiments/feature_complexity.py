@@ -15,7 +15,6 @@ directions 0.665 and -0.566, of shuffled ones -0.069 and 0.110.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import claim, descent
 from repjax import data
@@ -35,7 +34,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   image = train.image.reshape(len(train), -1).astype(np.float32) / 255
   at = sorted({int(steps * share) for share in (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1)})
   looks = descent.descend(
-    cross_entropy, descent.dense_net(jax.random.key(seed), WIDTHS),
+    descent.cross_entropy, descent.dense_net(jax.random.key(seed), WIDTHS),
     {"image": image, "label": train.label}, at=at, batch_size=128, seed=seed,
   )  # fmt: skip
   rng = np.random.default_rng(seed)
@@ -64,12 +63,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     "random directions": correlations(drawn / np.linalg.norm(drawn, axis=1, keepdims=True)),
     "shuffled": correlations(principal[:FEATURES], shuffle=True),
   }
-
-
-def cross_entropy(params, batch):
-  """Mean over the batch."""
-  logits = descent.dense_layers(params, batch["image"])[-1]
-  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 
 def main(settings: Settings) -> None:

@@ -71,7 +71,8 @@ def parts(features: Features, classes: Sequence[str]) -> dict[str, Any]:
   for name, (train, test) in features.items():
     spectra[name] = evaluate.variance_curve(train.features)
     votes = min(_VOTES, int(np.sum(train.label >= 0)))
-    sizes, scores = evaluate.accuracy_by_dimension(train, test, k=votes)
+    components = evaluate.projected(train, test, count=train.features.shape[1])
+    sizes, scores = evaluate.accuracy_by_dimension(*components, k=votes)
     dimensions[name] = np.log2(sizes), scores
     (predicted,) = evaluate.knn_predictions(train, test, k=(votes,))
     confusion[name] = matrices.confusion_matrix(predicted, test.label, classes)

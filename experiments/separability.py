@@ -18,7 +18,6 @@ chance 0.066. The score is relative to the longest lifetime, that of one outlier
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import claim, descent
 from repjax import data
@@ -45,7 +44,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   test = dataset.test.image[rows].reshape(POINTS, -1).astype(np.float32) / 255
   at = sorted({int(steps * share) for share in (0, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1)})
   looks = descent.descend(
-    cross_entropy, descent.dense_net(jax.random.key(seed), (64, 128, 32, 10)),
+    descent.cross_entropy, descent.dense_net(jax.random.key(seed), (64, 128, 32, 10)),
     {"image": image, "label": dataset.train.label}, at=at, batch_size=128, seed=seed,
   )  # fmt: skip
   label = dataset.test.label[rows]
@@ -67,12 +66,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
       if kind == "digits":
         numbers[name]["regret"] = float(truth.max() - truth[told.argmax()])
   return numbers
-
-
-def cross_entropy(params, batch):
-  """Mean over the batch."""
-  logits = descent.dense_layers(params, batch["image"])[-1]
-  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
 
 
 def mixture(rng: np.random.Generator, distance: float) -> tuple[np.ndarray, np.ndarray]:

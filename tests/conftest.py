@@ -62,12 +62,18 @@ def pytest_collection_modifyitems(config, items):
   config.hook.pytest_deselected(items=thorough)
 
 
+@pytest.fixture
+def unoptimized():
+  """Programs that run once are worth no optimization."""
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True)
 def compiled_for_one_run(request):
   """Leaves optimizations out in rooms that do not need them."""
   room, name = room_and_name(request.path)
-  before = jax.config.read("jax_disable_most_optimizations")
-  quick = room in UNOPTIMIZED and name not in UNOPTIMIZED[room]
-  jax.config.update("jax_disable_most_optimizations", before or quick)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
+  if room in UNOPTIMIZED and name not in UNOPTIMIZED[room]:
+    request.getfixturevalue("unoptimized")

@@ -1,10 +1,10 @@
 """What features lose when they are cut short, and how their variance is spread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from repjax.evaluate.embed import Embedded, projected
+from repjax.evaluate.embed import Embedded
 from repjax.evaluate.knn import knn
 from repjax.evaluate.pictures import Series
 
@@ -28,16 +28,14 @@ def accuracy_by_dimension(
   test: Embedded,
   *,
   sizes: Sequence[int] | None = None,
-  cut: Callable[..., tuple[Embedded, Embedded]] = projected,
   k: int = 20,
 ) -> Series:
-  """Accuracy of features that keep few dimensions.
+  """Accuracy of the first dimensions alone: of `projected` features, those of most variance.
 
   Args:
     train: the bank.
     test: examples to classify.
     sizes: how many to keep; powers of two up to the width, and the width, if absent.
-    cut: how they are kept: `projected` (principal components) or `first_dimensions`.
     k: nearest train examples that vote, see `knn`.
 
   Returns:
@@ -55,7 +53,7 @@ def accuracy_by_dimension(
     sizes = [*(2**i for i in range(width.bit_length()) if 2**i < width), width]
   if min(sizes) < 1 or max(sizes) > width:
     raise ValueError(f"sizes={list(sizes)} are not all from 1 to {width}, which the features have")
-  scores = [knn(*cut(train, test, count=size), k=(k,))[f"knn_{k}"] for size in sizes]
+  scores = [knn(*first_dimensions(train, test, count=size), k=(k,))[f"knn_{k}"] for size in sizes]
   return np.array(sizes, float), np.array(scores)
 
 

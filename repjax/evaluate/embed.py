@@ -207,3 +207,28 @@ def rank_in_class(key: jax.Array, label: np.ndarray) -> np.ndarray:
   rank = np.empty(len(label), int)
   rank[order] = np.arange(len(label)) - np.searchsorted(ordered, ordered)
   return rank
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+  """Rows at unit length.
+
+  Args:
+    x: ``[n, dim]``.
+
+  Returns:
+    Same shape, float64; rows of 0 stay.
+  """
+  x = np.asarray(x, np.float64)
+  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+  """NumPy's generator of a key, for draws on the host.
+
+  Args:
+    key: sole source of randomness.
+
+  Returns:
+    The generator, the same for the same key.
+  """
+  return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())

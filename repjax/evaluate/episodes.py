@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from repjax.arrays import l2_normalize
-from repjax.evaluate.embed import Embedded, labelled
+from repjax.evaluate.embed import Embedded, generator, labelled
 
 #: ``(support [n, dim], one-hot labels [n, ways], query [q, dim]) -> scores [q, ways]``
 Classifier = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -107,7 +107,7 @@ def draw_episodes(
   Raises:
     ValueError: if there are not as many classes, or a class has not as many examples.
   """
-  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+  rng = generator(key)
   names, counts = np.unique(label, return_counts=True)
   if len(names) < ways:
     raise ValueError(f"{ways=} of {len(names)} classes; choose at most {len(names)} ways")

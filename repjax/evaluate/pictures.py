@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from repjax.evaluate.embed import unit_rows
+
 # Seven colours that stay apart under simulated protanopia, deuteranopia and tritanopia (at least
 # 0.12 in OKLab), and grey. Further classes repeat them with another marker. The page's style sheet
 # has the same list, and one for dark screens.
@@ -141,7 +143,7 @@ def project(features: np.ndarray, *, seed: int, method: str = "tsne") -> np.ndar
   """
   if method not in ("tsne", "pca"):
     raise ValueError(f"unknown method {method!r}; choose 'tsne' or 'pca'")
-  features = _unit(features)
+  features = unit_rows(features)
   start = principal_components(features, 2)
   spread = start[:, 0].std()
   # Four points or identical ones have no neighbourhoods to lay out.
@@ -184,7 +186,7 @@ def nearest_neighbours(
     raise ValueError(f"expected [rows, dim] with equal dim, got {shapes}")
   if count > len(features_bank):
     raise ValueError(f"count={count} is more than the bank's {len(features_bank)} rows")
-  similarity = _unit(features_query) @ _unit(features_bank).T
+  similarity = unit_rows(features_query) @ unit_rows(features_bank).T
   return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
 
 
@@ -349,11 +351,6 @@ def look(label: int) -> tuple[int, int]:
 def readable(name: str) -> str:
   """A metric's name as a reader would write it."""
   return name.replace("_", " ")
-
-
-def _unit(x):
-  x = np.asarray(x, np.float64)
-  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def _is_noted(name):

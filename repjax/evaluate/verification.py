@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from repjax.evaluate.embed import Embedded, labelled
+from repjax.evaluate.embed import Embedded, generator, labelled, unit_rows
 
 
 def verification_scores(
@@ -115,7 +115,7 @@ def draw_pairs(
   Raises:
     ValueError: if there is no pair of either kind, or ``count`` is odd.
   """
-  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+  rng = generator(key)
   label = np.asarray(label)
   names, counts = np.unique(label, return_counts=True)
   if len(names) < 2 or counts.max() < 2 or count % 2 or count < 2:
@@ -182,7 +182,7 @@ def verification(
   features = test.features.astype(np.float64)
   if centre:
     features = features - train.features.mean(0, keepdims=True, dtype=np.float64)
-  features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+  features = unit_rows(features)
   score = np.einsum("ij,ij->i", features[one], features[other])
   accuracy, error = fold_accuracy(score, same, np.arange(pairs) // 2 % folds)
   return verification_scores(score, same, fars=fars) | {

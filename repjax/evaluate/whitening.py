@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from repjax.evaluate.embed import Embedded
+from repjax.evaluate.embed import Embedded, unit_rows
 
 
 def concatenated(*parts: Embedded) -> Embedded:
@@ -63,7 +63,7 @@ def whitened(
       f"{count=} and {power=} of {size} examples of dim {dim}; choose a count from 1 to "
       f"{min(dim, size - 1)} and a power above 0"
     )
-  start = _unit(train.features)
+  start = unit_rows(train.features)
   mean = start.mean(0, keepdims=True)
   # By products of rows where there are fewer of them than columns.
   centred = start - mean
@@ -77,13 +77,8 @@ def whitened(
   turn = axes[:, kept] / np.sqrt(value[kept] / (size - 1))[None]
 
   def of(split):
-    w = (_unit(split.features) - mean) @ turn
-    w = _unit(np.sign(w) * np.abs(w) ** power)
+    w = (unit_rows(split.features) - mean) @ turn
+    w = unit_rows(np.sign(w) * np.abs(w) ** power)
     return split._replace(features=w.astype(np.float32))
 
   return of(train), of(test)
-
-
-def _unit(x):
-  x = x.astype(np.float64)
-  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

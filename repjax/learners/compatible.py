@@ -11,7 +11,13 @@ from repjax.arrays import cross_entropy
 from repjax.augment import to_float
 from repjax.encoders import Features
 from repjax.heads import d_simplex
-from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.learner import (
+  Objective,
+  apply_module,
+  example_keys,
+  init_module,
+  labelled_mean,
+)
 from repjax.learners.spread import spread
 from repjax.learners.teacher import Teacher
 from repjax.losses import feature_cosine
@@ -127,12 +133,7 @@ def compatible(
       _, _, old, _ = features(before.params, before.rest, image)
       apart = feature_cosine(compared[:, :kept], lax.stop_gradient(old))
       total = total + align * apart
-    known = label >= 0
-    count, shards = jnp.sum(known), 1
-    if axis_name is not None:
-      # Shards may hold different numbers of labels, or none; each weighs an example alike.
-      count, shards = lax.psum((count, 1), axis_name)
-    mean = lambda x: shards * jnp.sum(jnp.where(known, x, 0)) / jnp.maximum(count, 1)
+    mean = labelled_mean(label, axis_name=axis_name)
     metrics = {
       "accuracy": mean(jnp.argmax(logits, -1) == label),
       "apart": mean(apart),

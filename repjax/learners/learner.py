@@ -224,3 +224,24 @@ def apply_module(
   if train and rest:
     return module.apply(variables, *args, train=True, mutable=list(rest), **kwargs)
   return module.apply(variables, *args, train=train, **kwargs), rest
+
+
+def labelled_mean(
+  label: jax.Array, *, axis_name: str | None = None
+) -> Callable[[jax.Array], jax.Array]:
+  """How to average over the examples of a batch that have a label.
+
+  Args:
+    label: ``[batch]`` integers, -1 where there is none.
+    axis_name: mapped axis that holds the rest of the batch, if any. Shards may hold different
+      numbers of labels, or none; each weighs an example alike.
+
+  Returns:
+    ``[batch] -> scalar``, whose mean over the shards is that over the whole batch; 0 without any
+    label.
+  """
+  known = label >= 0
+  count, shards = jnp.sum(known), 1
+  if axis_name is not None:
+    count, shards = lax.psum((count, 1), axis_name)
+  return lambda x: shards * jnp.sum(jnp.where(known, x, 0)) / jnp.maximum(count, 1)

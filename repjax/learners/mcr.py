@@ -10,7 +10,7 @@ from jax import lax
 from repjax import losses
 from repjax.arrays import cross_entropy
 from repjax.encoders import Features
-from repjax.learners.learner import Objective, apply_module
+from repjax.learners.learner import Objective, apply_module, labelled_mean
 
 
 class Fusion(nn.Module):
@@ -121,11 +121,7 @@ def mcr(
     sides = [batch[field] for field in fields]
     told, extra = apply_module(network, params, extra, *sides, orders, train=True)
     latents, logits, expected, swapped = told
-    count, shards = jnp.sum(label >= 0), 1
-    if axis_name is not None:  # each example weighs alike, wherever it lies
-      count, shards = lax.psum((count, 1), axis_name)
-    task = jnp.sum(jnp.where(label >= 0, cross_entropy(logits, label), 0))
-    task = shards * task / jnp.maximum(count, 1)
+    task = labelled_mean(label, axis_name=axis_name)(cross_entropy(logits, label))
     changes = [[jnp.mean(divergence(logits, other)) for other in pair] for pair in swapped]
     game = sum(rivalry * other - own for own, other in changes)
     both = jnp.concatenate(latents), jnp.concatenate([label, label])

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import lax
 
 from repjax.augment import to_float
-from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.learner import (
+  Objective,
+  apply_module,
+  example_keys,
+  init_module,
+  labelled_mean,
+)
 from repjax.learners.spread import spread
 
 
@@ -52,14 +57,9 @@ def supervised(
     features, extra = apply_module(encoder, params["encoder"], extra, image, train=True)
     logits = head.apply({"params": params["head"]}, features.pooled).astype(jnp.float32)
 
-    labelled = label >= 0
-    count, shards = jnp.sum(labelled), 1
-    if axis_name is not None:
-      # Shards may hold different numbers of labels, or none; each weighs an example alike.
-      count, shards = lax.psum((count, 1), axis_name)
     target = optax.smooth_labels(jax.nn.one_hot(label, classes), label_smoothing)
     per_example = optax.softmax_cross_entropy(logits, target)
-    mean = lambda x: shards * jnp.sum(jnp.where(labelled, x, 0)) / jnp.maximum(count, 1)
+    mean = labelled_mean(label, axis_name=axis_name)
     metrics = {
       "accuracy": mean(jnp.argmax(logits, -1) == label),
       **spread(features.pooled, axis_name=axis_name),

@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import lax
 
 from repjax.arrays import cross_entropy
 from repjax.augment import to_float
-from repjax.learners.learner import Objective, apply_module, example_keys, init_module
+from repjax.learners.learner import (
+  Objective,
+  apply_module,
+  example_keys,
+  init_module,
+  labelled_mean,
+)
 from repjax.learners.spread import spread
 from repjax.learners.teacher import Teacher
 from repjax.losses import soft_labels
@@ -90,12 +95,7 @@ def usi(
     )
     said = head.apply({"params": known.params["head"]}, theirs.pooled)
 
-    labelled = label >= 0
-    count, shards = jnp.sum(labelled), 1
-    if axis_name is not None:
-      # Shards may hold different numbers of labels, or none; each weighs an example alike.
-      count, shards = lax.psum((count, 1), axis_name)
-    mean = lambda x: shards * jnp.sum(jnp.where(labelled, x, 0)) / jnp.maximum(count, 1)
+    mean = labelled_mean(label, axis_name=axis_name)
     label_loss = mean(cross_entropy(logits, label))
     teacher_loss = jnp.mean(soft_labels(logits, said, temperature=temperature))
     metrics = {

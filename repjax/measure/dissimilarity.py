@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from repjax.arrays import at_least_float32, check_same_shape, l2_normalize, safe_sqrt
+from repjax.measure.kernels import squared_distances
 from repjax.measure.ordering import ranks
 
 
@@ -27,10 +28,7 @@ def euclidean_rdm(features: jax.Array, *, squared: bool = False) -> jax.Array:
     neuroscience <https://doi.org/10.3389/neuro.06.004.2008>`_, 2008.
   """
   x = _pairs_of(features)
-  x = x - jnp.mean(x, 0)[None]
-  length = jnp.sum(x * x, 1)
-  square = length[:, None] + length[None] - 2 * jnp.matmul(x, x.T, precision="highest")
-  square = jnp.maximum(square[np.triu_indices(len(x), 1)], 0)
+  square = squared_distances(x, x)[np.triu_indices(len(x), 1)]
   return square if squared else safe_sqrt(square)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from repjax.arrays import at_least_float32, check_same_shape
+from repjax.measure.kernels import squared_distances
 
 
 def gaussian_gram(x: jax.Array, y: jax.Array, *, width: float | jax.Array) -> jax.Array:
@@ -28,12 +29,7 @@ def gaussian_gram(x: jax.Array, y: jax.Array, *, width: float | jax.Array) -> ja
   """
   if jnp.ndim(x) != 2 or jnp.ndim(y) != 2 or jnp.shape(x)[1] != jnp.shape(y)[1]:
     raise ValueError(f"expected x [n, dim] and y [m, dim], got {jnp.shape(x)} and {jnp.shape(y)}")
-  x, y = at_least_float32(x), at_least_float32(y)
-  # Near a common centre, so that subtracting squares loses little.
-  centre = jnp.mean(x, 0, keepdims=True)
-  x, y = x - centre, y - centre
-  square = jnp.sum(x * x, 1)[:, None] + jnp.sum(y * y, 1)[None, :] - 2 * (x @ y.T)
-  return jnp.exp(-jnp.maximum(square, 0) / (2 * width**2))
+  return jnp.exp(-squared_distances(x, y) / (2 * width**2))
 
 
 def cauchy_schwarz_divergence(

@@ -24,6 +24,23 @@ def linear_gram(features: jax.Array) -> jax.Array:
   return jnp.matmul(x, x.T, precision="highest")
 
 
+def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Squared Euclidean distances of all pairs, by products.
+
+  Args:
+    x: ``[n, dim]``.
+    y: ``[m, dim]``, whose mean is taken off both first, so that subtracting squares loses little.
+
+  Returns:
+    ``[n, m]`` >= 0, at least float32; where a point meets itself, 0 up to rounding.
+  """
+  x, y = at_least_float32(x), at_least_float32(y)
+  centre = jnp.mean(y, 0)[None]
+  x, y = x - centre, y - centre
+  square = jnp.sum(x * x, 1)[:, None] + jnp.sum(y * y, 1)[None]
+  return jnp.maximum(square - 2 * jnp.matmul(x, y.T, precision="highest"), 0)
+
+
 def rbf_gram(features: jax.Array, *, bandwidth: float | jax.Array = 1.0) -> jax.Array:
   r"""Gaussian kernel whose width is a share of the median distance.
 
@@ -48,16 +65,16 @@ def rbf_gram(features: jax.Array, *, bandwidth: float | jax.Array = 1.0) -> jax.
     Kornblith et al., `Similarity of Neural Network Representations Revisited
     <https://arxiv.org/abs/1905.00414>`_, 2019, section 3 (bandwidth by the median distance).
   """
-  x = _centred(features)
+  check_same_shape(2, features=features)
+  x = features
   if len(x) < 2:
     raise ValueError(f"features of shape {x.shape} hold no pair; give 2 rows or more")
-  length = jnp.sum(x * x, 1)
-  square = length[:, None] + length[None] - 2 * jnp.matmul(x, x.T, precision="highest")
-  square = jnp.where(jnp.eye(len(x), dtype=bool), 0, jnp.maximum(square, 0))
+  square = squared_distances(x, x)
+  square = jnp.where(jnp.eye(len(x), dtype=bool), 0, square)
   # The square of a median of distances is taken of the distances: with an even number of pairs
   # the median lies between two.
   median = jnp.median(jnp.sqrt(square[jnp.triu_indices(len(x), 1)]))
-  width = 2 * jnp.asarray(bandwidth, x.dtype) ** 2 * median**2
+  width = 2 * jnp.asarray(bandwidth, square.dtype) ** 2 * median**2
   return jnp.exp(-square / jnp.where(width > 0, width, 1))
 
 

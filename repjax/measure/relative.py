@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from repjax.arrays import at_least_float32, l2_normalize
+from repjax.measure.kernels import squared_distances
 
 
 def cosine_similarities(features: jax.Array, anchors: jax.Array) -> jax.Array:
@@ -50,12 +51,7 @@ def euclidean_distances(features: jax.Array, anchors: jax.Array) -> jax.Array:
   Returns:
     ``[n, anchors]`` >= 0, at least float32.
   """
-  x, a = (at_least_float32(z) for z in (features, anchors))
-  mean = jnp.mean(a, 0)[None]
-  x, a = x - mean, a - mean
-  square = jnp.sum(x * x, 1)[:, None] + jnp.sum(a * a, 1)[None]
-  square = square - 2 * jnp.matmul(x, a.T, precision="highest")
-  return jnp.sqrt(jnp.maximum(square, 0))
+  return jnp.sqrt(squared_distances(features, anchors))
 
 
 def basis_coordinates(features: jax.Array, anchors: jax.Array) -> jax.Array:

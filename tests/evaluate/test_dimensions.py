@@ -7,9 +7,9 @@ from sklearn.decomposition import PCA
 from repjax.evaluate import (
   Embedded,
   accuracy_by_dimension,
-  first_dimensions,
   knn,
   knn_predictions,
+  projected,
   variance_curve,
 )
 
@@ -25,10 +25,10 @@ def drawn(size, seed):
 
 def test_components_tell_classes_at_once_and_first_dimensions_at_the_end():
   train, test = drawn(200, 0), drawn(100, 1)
-  sizes, kept = accuracy_by_dimension(train, test)
+  sizes, kept = accuracy_by_dimension(*projected(train, test, count=8))
   np.testing.assert_array_equal(sizes, [1, 2, 4, 8])
   np.testing.assert_array_equal(kept[:2], 1)
-  _, cut = accuracy_by_dimension(train, test, cut=first_dimensions)
+  _, cut = accuracy_by_dimension(train, test)
   assert cut[:3].max() < 0.7 and cut[3] == 1
   whole = knn(train, test, k=(20,))["knn_20"]
   assert cut[3] == whole == kept[3]  # a turn changes no cosine
