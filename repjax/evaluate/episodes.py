@@ -10,6 +10,7 @@ from jax import lax
 
 from repjax.arrays import l2_normalize
 from repjax.evaluate.embed import Embedded, generator, labelled
+from repjax.heads.class_means import ClassMeans, cosine_logits, euclidean_logits
 
 #: ``(support [n, dim], one-hot labels [n, ways], query [q, dim]) -> scores [q, ways]``
 Classifier = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -32,8 +33,7 @@ def nearest_mean(support: jax.Array, one_hot: jax.Array, query: jax.Array) -> ja
     Snell et al., `Prototypical Networks for Few-shot Learning <https://arxiv.org/abs/1703.05175>`_,
     2017, eq. 1 and 2.
   """
-  mean = _means(support, one_hot)
-  return -jnp.sum(jnp.square(query[:, None] - mean[None]), -1)
+  return euclidean_logits(_means(support, one_hot), query)
 
 
 def nearest_mean_by_cosine(support: jax.Array, one_hot: jax.Array, query: jax.Array) -> jax.Array:
@@ -53,8 +53,7 @@ def nearest_mean_by_cosine(support: jax.Array, one_hot: jax.Array, query: jax.Ar
     Wang et al., `SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning
     <https://arxiv.org/abs/1911.04623>`_, 2019, section 3 (L2N; CL2N with ``centre=True``).
   """
-  mean = _means(l2_normalize(support), one_hot)
-  return jnp.matmul(l2_normalize(query), l2_normalize(mean).T, precision="highest")
+  return cosine_logits(_means(l2_normalize(support), one_hot), query)
 
 
 def ridge(
@@ -205,4 +204,5 @@ def _accuracies(features, drawn, classifier, shot, queries):
 
 
 def _means(support, one_hot):
-  return jnp.matmul(one_hot.T, support, precision="highest") / jnp.sum(one_hot, 0)[:, None]
+  count = jnp.sum(one_hot, 0)
+  return ClassMeans(jnp.matmul(one_hot.T, support, precision="highest") / count[:, None], count > 0)

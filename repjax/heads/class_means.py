@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, l2_normalize
-from repjax.heads.moments import Moments
+from repjax.heads.moments import Moments, check_dim
 from repjax.heads.simplex import simplex_logits
 
 
@@ -58,7 +58,7 @@ def euclidean_logits(params: ClassMeans, features: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the dims differ.
   """
-  _check_dim(params, features)
+  check_dim(params.mean, features)
   x = at_least_float32(features)
   # Distances come out of differences, which keep their digits near the centre of all means.
   weight = params.seen / jnp.maximum(jnp.sum(params.seen), 1)
@@ -85,7 +85,7 @@ def cosine_logits(
   Raises:
     ValueError: if the dims differ.
   """
-  _check_dim(params, features)
+  check_dim(params.mean, features)
   logits = simplex_logits(params.mean, features, scale=scale)
   return jnp.where(params.seen[None], logits, -jnp.inf)
 
@@ -136,10 +136,3 @@ def calibrate_new_classes(
   moved = (1 - shift) * unit + shift * l2_normalize(alike)
   new = params.seen & ~base & jnp.any(known)
   return params._replace(mean=jnp.where(new[:, None], moved, params.mean))
-
-
-def _check_dim(params: ClassMeans, features: jax.Array) -> None:
-  if features.ndim != 2 or features.shape[1] != params.mean.shape[1]:
-    raise ValueError(
-      f"expected features [batch, {params.mean.shape[1]}], as the means are, got {features.shape}"
-    )

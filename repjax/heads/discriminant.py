@@ -8,7 +8,7 @@ from jax import lax
 
 from repjax.arrays import at_least_float32
 from repjax.heads.logistic import Logistic
-from repjax.heads.moments import Moments, within_scatter
+from repjax.heads.moments import Moments, check_dim, within_scatter
 
 _HIGHEST = lax.Precision.HIGHEST
 
@@ -193,10 +193,7 @@ def qda_logits(params: Quadratic, features: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the dims differ.
   """
-  if features.ndim != 2 or features.shape[1] != params.mean.shape[1]:
-    raise ValueError(
-      f"expected features [batch, {params.mean.shape[1]}], as the means are, got {features.shape}"
-    )
+  check_dim(params.mean, features)
   x = at_least_float32(features)
 
   def of_class(own):

@@ -220,3 +220,19 @@ def covariance(moments: Moments, *, ddof: int) -> jax.Array:
   """
   total = total_moments(moments)
   return total.scatter / jnp.maximum(total.count[0] - ddof, 1)
+
+
+def check_dim(mean: jax.Array, features: jax.Array) -> None:
+  """Raises unless features are as wide as class means.
+
+  Args:
+    mean: ``[classes, dim]``.
+    features: to be ``[batch, dim]``.
+
+  Raises:
+    ValueError: naming both.
+  """
+  if features.ndim != 2 or features.shape[1] != mean.shape[1]:
+    raise ValueError(
+      f"expected features [batch, {mean.shape[1]}], as the means are, got {features.shape}"
+    )
