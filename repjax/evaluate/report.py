@@ -191,7 +191,9 @@ def _classes(confusion):
   """Which classes are taken for which, and how many of each are right."""
   if not confusion:
     return ""
-  return as_html(confusion, _CONFUSION) + sections.results(class_table(confusion), ())
+  return as_html(confusion, _CONFUSION) + sections.results(
+    class_table(confusion), (), section="classes"
+  )
 
 
 def _write(path, content):

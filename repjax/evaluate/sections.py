@@ -10,12 +10,15 @@ from repjax.evaluate import pictures
 from repjax.evaluate.pictures import EmbeddingMap, Neighbours, PatchMaps, Reconstructions, Series
 
 
-def results(table: Mapping[str, Mapping[str, float]], controls: Sequence[str]) -> str:
+def results(
+  table: Mapping[str, Mapping[str, float]], controls: Sequence[str], *, section: str = "results"
+) -> str:
   """A table of numbers, controls on top, the best of each column marked.
 
   Args:
     table: row to metric to value; the standard error of ``x`` is ``x_stderr``.
     controls: rows that come first.
+    section: of the page, whose heading names the table to readers of screens.
 
   Returns:
     HTML.
@@ -51,7 +54,7 @@ def results(table: Mapping[str, Mapping[str, float]], controls: Sequence[str]) -
   if errors:
     note += " Mean ± standard error."
   return f"""<p class="note">{note}</p>
-<div class="scroll" role="region" aria-labelledby="results-heading" tabindex="0">
+<div class="scroll" role="region" aria-labelledby="{section}-heading" tabindex="0">
 <table class="results"><thead><tr><th scope="col"><span class="hidden">representation</span></th>
 {heads}</tr></thead><tbody>
 {lines}</tbody></table></div>"""
