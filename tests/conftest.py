@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).parent
 #: Of these rooms, the files that are for every day.
 EVERYDAY = {
   "encoders": (
-    "convnet", "depthwise", "flat", "mlp", "predictor", "resnet", "reweighting",
+    "convnet", "convolution", "flat", "mlp", "predictor", "resnet", "reweighting",
     "training_memory", "vit",
   ),
   "evaluate": (

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, safe_sqrt, split_batch
-from repjax.encoders.depthwise import convolve
+from repjax.encoders.convolution import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
@@ -131,7 +131,10 @@ class GlobalResponseNorm(nn.Module):
 
 def _patches(features: int, side: int, dtype: DTypeLike, name: str) -> nn.Conv:
   init = nn.initializers.normal(0.02)
-  return nn.Conv(features, (side, side), side, "VALID", dtype=dtype, kernel_init=init, name=name)
+  return nn.Conv(
+    features, (side, side), side, "VALID", dtype=dtype, kernel_init=init, name=name,
+    conv_general_dilated=convolve,
+  )  # fmt: skip
 
 
 class Size(NamedTuple):

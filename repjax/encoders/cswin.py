@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
-from repjax.encoders.depthwise import depthwise
+from repjax.encoders.convolution import depthwise
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible, patchify, unpatchify

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
-from repjax.encoders.depthwise import depthwise
+from repjax.encoders.convolution import depthwise
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible

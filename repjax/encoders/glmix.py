@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import at_least_float32, l2_normalize, split_batch
 from repjax.encoders.batch_norm import batch_norm
-from repjax.encoders.depthwise import convolve
+from repjax.encoders.convolution import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image, drop_rates
@@ -234,7 +234,9 @@ class _Block(nn.Module):
 def _conv(features: int, side: int, stride: int, *, dtype: DTypeLike, name: str) -> nn.Conv:
   # Patches, whose side is the stride, need no padding.
   padding = 0 if side == stride else side // 2
-  return nn.Conv(features, (side, side), stride, padding, dtype=dtype, name=name)
+  return nn.Conv(
+    features, (side, side), stride, padding, dtype=dtype, name=name, conv_general_dilated=convolve
+  )
 
 
 def _depthwise(x: jax.Array, side: int, dtype: DTypeLike, name: str) -> jax.Array:

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
-from repjax.encoders.depthwise import convolve
+from repjax.encoders.convolution import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image

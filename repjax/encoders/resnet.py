@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
+from repjax.encoders.convolution import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.stages import check_image
@@ -147,6 +148,7 @@ def conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> n
     use_bias=False,
     dtype=dtype,
     kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+    conv_general_dilated=convolve,
     name=name,
   )
 

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
 from repjax.encoders.batch_norm import batch_norm
-from repjax.encoders.depthwise import convolve
+from repjax.encoders.convolution import convolve
 from repjax.encoders.features import Features
 from repjax.encoders.stages import check_image
 
@@ -86,7 +86,10 @@ class SharpSepConv(nn.Module):
         feature_group_count=channels, use_bias=False, dtype=self.dtype, name=f"depthwise_{i}",
         conv_general_dilated=convolve,
       )(nn.relu(x))  # fmt: skip
-      x = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype, name=f"pointwise_{i}")(x)
+      x = nn.Conv(
+        width, (1, 1), use_bias=False, dtype=self.dtype, name=f"pointwise_{i}",
+        conv_general_dilated=convolve,
+      )(x)  # fmt: skip
       x = self.norm(name=f"norm_{i}")(x)
     return x
 

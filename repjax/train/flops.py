@@ -47,7 +47,7 @@ def _count(eqns) -> float:
       query, key = (x.aval.shape for x in eqn.invars[:2])
       total += (8 if "_bwd" in name else 4) * math.prod(query) * key[1]
     elif params.get("name") in ("_convolved", "_correlated"):
-      # repjax.encoders.depthwise on a CPU: shifted sums, [batch, height, width, dim] by taps.
+      # repjax.encoders.convolution on a CPU: shifted sums, [batch, height, width, dim] by taps.
       taps = (eqn.invars[1] if params["name"] == "_convolved" else eqn.outvars[0]).aval.shape
       total += 2 * math.prod(taps[:2]) * math.prod(eqn.invars[0].aval.shape)
     elif name == "cond":
