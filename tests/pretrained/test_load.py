@@ -22,7 +22,8 @@ from repjax.pretrained import (
 from repjax.trees import revert, write_state
 
 FIXTURE = np.load(pathlib.Path(__file__).parents[1] / "oracles/pretrained.npz")
-COUNTS = json.loads(str(FIXTURE["counts"]))
+NAMES = np.load(pathlib.Path(__file__).parents[1] / "oracles/timm_names.npz")
+COUNTS, SHAPES, HOW = (json.loads(str(NAMES[k])) for k in ("parameters", "shapes", "preprocessing"))
 TINY = "timm/vit_tiny_patch16_224"
 
 
