@@ -21,6 +21,7 @@ from repjax.pretrained.hierarchical import (
 from repjax.pretrained.mobilenet import mobilenet_rules
 from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET, Preprocessing
 from repjax.pretrained.styles import Entry, but, gated, style
+from repjax.pretrained.tags import TAGS
 from repjax.pretrained.tnt import tnt_rules
 from repjax.pretrained.vit import TIMM_BEIT, vit_rules
 from repjax.trees import Rule
@@ -65,6 +66,7 @@ _BEIT = style(
   norm_after_pool=True,
   layer_scale=0.1,
 )
+_BEIT_SHARP = but(_BEIT, crop=1.0)
 _BEITV2 = but(_BEIT, mean=IMAGENET[0], std=IMAGENET[1])
 _TI, _S, _B, _L, _H = (SIZES[name] for name in ("ti", "s", "b", "l", "h"))
 _SO400M = Size(1152, 27, 16, 4304)
@@ -124,9 +126,9 @@ TIMM_VITS = {
   "vit_large_patch14_clip_quickgelu_224": Entry(_CLIP_L_QUICK, _L, 14, 224),
   "vit_huge_patch14_clip_224": Entry(_CLIP_L, _H, 14, 224),
   "beit_base_patch16_224": Entry(_BEIT, _B, 16, 224),
-  "beit_base_patch16_384": Entry(_BEIT, _B, 16, 384),
+  "beit_base_patch16_384": Entry(_BEIT_SHARP, _B, 16, 384),
   "beit_large_patch16_224": Entry(_BEIT, _L, 16, 224),
-  "beit_large_patch16_384": Entry(_BEIT, _L, 16, 384),
+  "beit_large_patch16_384": Entry(_BEIT_SHARP, _L, 16, 384),
   "beitv2_base_patch16_224": Entry(_BEITV2, _B, 16, 224),
   "beitv2_large_patch16_224": Entry(_BEITV2, _L, 16, 224),
   **EVA_VITS,
@@ -262,12 +264,10 @@ def timm_model(name: str) -> Model:
   Raises:
     ValueError: if there is none of this name; the nearest are named.
   """
-  plain = name.partition(".")[0]
-  for known in (name, plain):
-    if known in TIMM_VITS:
-      return timm_vit(known)
-    if known in TIMM_OTHERS:
-      return TIMM_OTHERS[known]()
+  for known in (name, name.partition(".")[0]):
+    if known in TIMM_VITS or known in TIMM_OTHERS:
+      model = timm_vit(known) if known in TIMM_VITS else TIMM_OTHERS[known]()
+      return model._replace(preprocessing=model.preprocessing._replace(**TAGS.get(name, {})))
   names = [*TIMM_VITS, *TIMM_OTHERS]
   near = difflib.get_close_matches(name, names, 3, 0.4) or names[:3]
   raise ValueError(f"{name!r} is not a model of timm's known here; try {', '.join(near)}")

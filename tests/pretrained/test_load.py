@@ -55,9 +55,28 @@ def test_every_transformer_has_as_many_parameters_as_timm_s(name):
   assert ours == COUNTS[name]
 
 
+@pytest.mark.parametrize("name", TIMM_VITS)
+def test_every_transformer_has_timm_s_shape(name):
+  vit = timm_model(name).encoder
+  shape = [vit.dim, vit.depth, vit.heads, vit.mlp_dim, vit.patch_size, TIMM_VITS[name].image]
+  assert shape == SHAPES[name]
+
+
+def test_every_tag_has_timm_s_preprocessing():
+  """Of all weights that timm offers under a name that is known here."""
+  found, wanted = {}, {}
+  for tag, how in HOW.items():
+    if tag.partition(".")[0] in (*TIMM_VITS, *TIMM_OTHERS) or tag in TIMM_VITS:
+      wanted[tag] = how | {"mean": tuple(how["mean"]), "std": tuple(how["std"])}
+      ours = timm_model(tag).preprocessing._asdict()
+      found[tag] = {key: ours[key] for key in how}
+  assert found == wanted
+  assert len(found) > 200
+
+
 # Of each kind one; the others' sizes are tested against the papers' tables.
 SOME = ("resnet18", "resnet50.tv_in1k", "convnext_tiny", "convnextv2_atto")
-SOME = (*SOME, "swin_tiny_patch4_window7_224")
+SOME = (*SOME, "swin_tiny_patch4_window7_224", "crossvit_9_dagger_240", "mobilenetv2_050")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +131,8 @@ def test_another_image_size_keeps_the_weights(tiny):
   [
     ("vit_b16", {}, "say timm/NAME or hf/OWNER/NAME"),
     ("timm/vit_tini_patch16_224", {}, "vit_tiny_patch16_224"),
+    ("timm/eva02_enormous_patch14_clip_224", {}, "try eva02_large_patch14_clip_224"),
+    ("timm/vit_pe_core_base_patch16_224", {}, "try vit_base_patch16_224"),
     ("timm/vit_small_patch16_224", {}, "gives"),
     (TINY, {"image_size": 100}, "image of 100x100 is not divisible by patch_size 16x16"),
     ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
