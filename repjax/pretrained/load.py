@@ -151,10 +151,21 @@ def download(repository: str) -> Path:
       "file by weights="
     ) from None
   try:
-    return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_WANTED)))
+    folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_WANTED)))
   except Exception as error:  # of the network, the hub, the cache: many kinds
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
     raise FileNotFoundError(
-      f"no weights of {repository} from the hub ({reason}); download them where there is a network "
-      "and name the file or folder by weights="
+      f"no weights of {repository} from the hub ({_reason(error)}); check the name, download them "
+      "where there is a network and name the file or folder by weights="
     ) from None
+  if not list(folder.glob("*.safetensors")):
+    raise FileNotFoundError(
+      f"{repository} has no model.safetensors on the hub; download the file of weights that it has "
+      "and name it by weights="
+    )
+  return folder
+
+
+def _reason(error: Exception) -> str:
+  """The line of a message that says most: the hub's begin with the number of the request."""
+  lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+  return lines[1] if lines[0][:3].isdigit() and lines[1:] else lines[0]
