@@ -276,8 +276,8 @@ def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
     )
   y = at_least_float32(x[:, first:])
   low, high = jnp.split(y, 2, -1)
-  sin, cos = (table if table.ndim == 4 else table[:, :, None] for table in rotation)
-  y = y * cos + jnp.concatenate([-high, low], -1) * sin
+  by_head = lambda table: table if table.ndim == 4 else table[:, :, None]
+  y = y * by_head(rotation.cos) + jnp.concatenate([-high, low], -1) * by_head(rotation.sin)
   return jnp.concatenate([x[:, :first], y.astype(x.dtype)], 1)
 
 

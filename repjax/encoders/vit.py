@@ -299,7 +299,8 @@ class ViT(nn.Module):
           "set image_size= to the size at init to have them interpolated"
         )
     table = self.param("positions", _token_init, (front + math.prod(native), self.dim))
-    return interpolate(table[front:], native, grid), table[:front] if front else 0.0
+    own = table[:front] if front else 0.0
+    return interpolate(table[front:], native, grid), own
 
 
 class Size(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from repjax.encoders import Features
+from repjax.encoders import CrossViT, Features
 from repjax.pretrained.catalog import Model, timm_model
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
@@ -123,9 +123,11 @@ def _resized(model: Model, image_size: int | None, name: str) -> Model:
   how = model.preprocessing
   if image_size is None or image_size == how.size:
     return model
-  if getattr(model.encoder, "positions", None) == "relative":
+  relative = getattr(model.encoder, "positions", None) == "relative"
+  if relative or isinstance(model.encoder, CrossViT):  # which resizes images, to no avail
     raise ValueError(
-      f"{name} has relative positions for images of {how.size} pixels alone; leave image_size= out"
+      f"{name} has {'relative ' * relative}positions for images of {how.size} pixels alone; leave "
+      "image_size= out"
     )
   return model._replace(preprocessing=how._replace(size=image_size, corner=image_size))
 

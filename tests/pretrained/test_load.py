@@ -137,6 +137,7 @@ def test_another_image_size_keeps_the_weights(tiny):
     ("timm/vit_small_patch16_224", {}, "gives"),
     (TINY, {"image_size": 100}, "image of 100x100 is not divisible by patch_size 16x16"),
     ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
+    ("timm/crossvit_9_240", {"image_size": 480}, "has positions for images of 240 pixels alone"),
   ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tiny, name, options, said):
