@@ -37,7 +37,7 @@ CASES = {
   "deit": "deit_base_distilled_patch16_224",
 }
 # The others differ from these in one option, and wait for --thorough.
-EVERYDAY = ("rope", "rope_mixed_ape", "rope_gap_unbiased", "eva02_clip", "dinov3_biased", "deit")
+EVERYDAY = ("rope", "rope_mixed_ape", "rope_gap_unbiased", "eva02_clip", "deit")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,7 +94,7 @@ def test_weights_are_given_back_as_they_were(case):
   assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
-@pytest.mark.parametrize("case", cases(("rope_mixed_ape", "eva02_clip")))
+@pytest.mark.parametrize("case", cases(("eva02_clip",)))
 def test_images_of_another_size_are_seen_as_by_timm(case):
   encoder, variables, *_ = loaded(case)
   close(jax.jit(encoder.apply)(variables, images(24, 48)).pooled, case, "wide")
@@ -132,3 +132,14 @@ def test_a_second_token_needs_a_first():
   encoder = ViT(8, 32, 1, 4, distillation_token=True)
   with pytest.raises(ValueError, match=r"needs a class token, got pool='mean'; set class_token="):
     jax.eval_shape(encoder.init, jax.random.key(0), images(32))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", ["rope_mixed_ape", "eva02_clip", "deit"])
+def test_gradients_reach_every_parameter_in_bfloat16(case):
+  encoder, variables, *_ = loaded(case)
+  encoder = encoder.clone(dtype=jnp.bfloat16)
+  loss = lambda v: jnp.sum(encoder.apply(v, images(32)).tokens[..., 0].astype(jnp.float32) ** 2)
+  grads = jax.tree.leaves(jax.jit(jax.grad(loss))(variables))
+  assert all(np.isfinite(g).all() and g.dtype == jnp.float32 for g in grads)
+  assert all(np.abs(g).max() > 0 for g in grads)
