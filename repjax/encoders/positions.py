@@ -144,11 +144,104 @@ def rotary_2d(grid: Grid, head_dim: int, *, period: float = 100.0) -> tuple[np.n
   return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
 
 
+def rotary_axial(
+  grid: Grid,
+  head_dim: int,
+  *,
+  temperature: float = 10_000.0,
+  reference: Grid | None = None,
+  columns_first: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+  r"""Sines and cosines of rotary positions counted in patches, half of the pairs for each axis.
+
+  .. math:: \theta_k(y) = y T^{-4k / d}, \quad y = 0, 1, \dots
+
+  Args:
+    grid: rows and columns of patches.
+    head_dim: features of a head, divisible by 4.
+    temperature: longest wavelength over 2 pi, nearly, in patches.
+    reference: rows and columns that another grid is shrunk or stretched to, so that it spans the
+      same angles; patches stay one apart if absent.
+    columns_first: whether the first half of the pairs is turned by the column.
+
+  Returns:
+    Sines and cosines, ``[1, rows * columns, head_dim]`` float32; feature i pairs with
+    i + head_dim / 2.
+
+  Raises:
+    ValueError: if 4 does not divide ``head_dim``.
+
+  References:
+    Heo et al., `Rotary Position Embedding for Vision Transformer
+    <https://arxiv.org/abs/2403.13298>`_, 2024, section 3, axial frequency (temperature 100,
+    columns first). ``reference`` is that of Fang et al., `EVA-02
+    <https://arxiv.org/abs/2303.11331>`_, 2023, official code.
+  """
+  if head_dim % 4:
+    raise ValueError(f"rotary positions need dim / heads divisible by 4, got {head_dim}")
+  bands = temperature ** (-4 * np.arange(head_dim // 4) / head_dim)
+  spans = zip(grid, reference or grid, strict=True)
+  axes = np.meshgrid(*(np.arange(n) * (span / n) for n, span in spans), indexing="ij")
+  angles = [axis.reshape(-1, 1) * bands for axis in (axes[::-1] if columns_first else axes)]
+  angles = np.concatenate(angles + angles, 1)[None]
+  return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
+
+
+def mixed_frequencies(
+  key: jax.Array, shape: tuple[int, ...], *, temperature: float = 10.0
+) -> jax.Array:
+  """Draws learned frequencies: two axes at a right angle for each head, turned at random.
+
+  Args:
+    key: PRNG key.
+    shape: ``(2, ..., heads, head_dim / 2)``, columns before rows; 4 divides ``head_dim``.
+    temperature: of the magnitudes, as in `rotary_axial`.
+
+  Returns:
+    float32 of that shape, in radians a patch.
+
+  References:
+    Heo et al., `Rotary Position Embedding for Vision Transformer
+    <https://arxiv.org/abs/2403.13298>`_, 2024, section 3, mixed learnable frequency; the
+    start is the official code's.
+  """
+  quarter = shape[-1] // 2
+  magnitude = jnp.asarray(temperature ** (-np.arange(quarter) / quarter), jnp.float32)
+  turn = jax.random.uniform(key, (*shape[1:-1], 1), maxval=2 * np.pi)
+  magnitude = magnitude.reshape((1,) * (turn.ndim - 1) + (-1,))
+  axes = [[f(turn + start) * magnitude for start in (0, np.pi / 2)] for f in (jnp.cos, jnp.sin)]
+  return jnp.stack([jnp.concatenate(halves, -1) for halves in axes])
+
+
+def rotary_mixed(grid: Grid, frequencies: jax.Array) -> "Rotation":
+  r"""Rotary positions whose pairs are each turned along a direction of their own.
+
+  .. math:: \theta_{hk}(y, x) = f^x_{hk} x + f^y_{hk} y
+
+  Args:
+    grid: rows and columns of patches.
+    frequencies: ``[2, heads, head_dim / 2]``, columns before rows, in radians a patch.
+
+  Returns:
+    Turns of each head, ``[1, rows * columns, heads, head_dim]`` float32.
+
+  References:
+    Heo et al., `Rotary Position Embedding for Vision Transformer
+    <https://arxiv.org/abs/2403.13298>`_, 2024, section 3, mixed learnable frequency.
+  """
+  y, x = (axis.reshape(-1, 1, 1).astype(np.float32) for axis in np.indices(grid))
+  columns, rows = at_least_float32(frequencies)
+  angles = x * columns[None] + y * rows[None]
+  angles = jnp.concatenate([angles, angles], -1)[None]
+  return Rotation(jnp.sin(angles), jnp.cos(angles))
+
+
 class Rotation(NamedTuple):
   """Rotary positions: how far each pair of a head's features is turned, by token.
 
   Attributes:
-    sin: ``[batch or 1, tokens, head_dim]`` sines; feature i pairs with i + head_dim / 2.
+    sin: ``[batch or 1, tokens, head_dim]`` sines, or ``[batch or 1, tokens, heads, head_dim]``;
+      feature i pairs with i + head_dim / 2.
     cos: same of cosines.
 
   References:
@@ -183,7 +276,8 @@ def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
     )
   y = at_least_float32(x[:, first:])
   low, high = jnp.split(y, 2, -1)
-  y = y * rotation.cos[:, :, None] + jnp.concatenate([-high, low], -1) * rotation.sin[:, :, None]
+  by_head = lambda table: table if table.ndim == 4 else table[:, :, None]
+  y = y * by_head(rotation.cos) + jnp.concatenate([-high, low], -1) * by_head(rotation.sin)
   return jnp.concatenate([x[:, :first], y.astype(x.dtype)], 1)
 
 

@@ -125,6 +125,7 @@ class Attention(nn.Module):
     qkv_bias: whether queries, keys and values have one.
     grid: rows and columns of the last tokens, whose scores get a learned bias for each offset
       (`relative_offsets`); none if absent.
+    inner_norm: epsilon of a norm of what the heads found, before the last layer; none if absent.
   """
 
   heads: int
@@ -132,6 +133,7 @@ class Attention(nn.Module):
   implementation: Implementation = "auto"
   qkv_bias: bool = True
   grid: Grid | None = None
+  inner_norm: float | None = None
 
   @nn.compact
   def __call__(
@@ -181,9 +183,8 @@ class Attention(nn.Module):
       # token are odd. Padded here, the copy is part of the norm before and of the sum after.
       x, queries = _even(x), None if queries is None else _even(queries)
       if rotation is not None:
-        odd = ((0, 0), (0, tokens % 2), (0, 0))
-        sin, cos = (jnp.pad(table, odd) for table in rotation)
-        rotation = Rotation(sin, cos)
+        odd = lambda table: ((0, 0), (0, tokens % 2), *[(0, 0)] * (table.ndim - 2))
+        rotation = Rotation(*(jnp.pad(table, odd(table)) for table in rotation))
       if bias is not None:
         bias = jnp.pad(bias, ((0, 0), (0, 0), (0, count % 2), (0, tokens % 2)))
       lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
@@ -199,7 +200,10 @@ class Attention(nn.Module):
       )
     else:
       y = attend(query, key, value, where=where, bias=bias)
-    return dense(dim, self.dtype, "out")(y.reshape(*y.shape[:2], dim))[:, :count]
+    y = y.reshape(*y.shape[:2], dim)
+    if self.inner_norm is not None:
+      y = norm(self.dtype, "norm", epsilon=self.inner_norm)(y)
+    return dense(dim, self.dtype, "out")(y)[:, :count]
 
 
 def _even(x: jax.Array) -> jax.Array:
@@ -274,6 +278,7 @@ class FeedForward(nn.Module):
     activation: between the layers, or of the gate.
     gated: multiply by an activated third layer in place of the activation (SwiGLU with
       `jax.nn.silu`).
+    inner_norm: epsilon of a norm before the last layer; none if absent.
 
   References:
     Shazeer, `GLU Variants Improve Transformer <https://arxiv.org/abs/2002.05202>`_, 2020, eq. 6
@@ -284,6 +289,7 @@ class FeedForward(nn.Module):
   dtype: DTypeLike = jnp.float32
   activation: Activation = gelu
   gated: bool = False
+  inner_norm: float | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -293,6 +299,8 @@ class FeedForward(nn.Module):
       y = y * self.activation(dense(self.hidden, self.dtype, "gate")(x))
     else:
       y = self.activation(y)
+    if self.inner_norm is not None:
+      y = norm(self.dtype, "norm", epsilon=self.inner_norm)(y)
     return dense(x.shape[-1], self.dtype, "down")(y)
 
 
@@ -311,10 +319,14 @@ class Block(nn.Module):
     layer_scale: what learned scales of both residual branches start from; none if absent.
     grid: see `Attention`.
     norm_first: whether norms come first, or after the sums as in BERT.
+    attention_norm: whether there is a norm before the attention's last layer.
+    mlp_norm: whether there is one before the feed-forward layer's last.
 
   References:
     Touvron et al., `Going Deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_,
     2021, eq. 4 (``layer_scale``).
+    Fang et al., `EVA-02: A Visual Representation for Neon Genesis
+    <https://arxiv.org/abs/2303.11331>`_, 2023, section 2.1 (``mlp_norm``, sub-LN).
   """
 
   heads: int
@@ -328,6 +340,8 @@ class Block(nn.Module):
   layer_scale: float | None = None
   grid: Grid | None = None
   norm_first: bool = True
+  attention_norm: bool = False
+  mlp_norm: bool = False
 
   @nn.compact
   def __call__(
@@ -351,9 +365,12 @@ class Block(nn.Module):
     """
     x = split_batch(x)
     norm_1, norm_2 = (norm(self.dtype, f"norm_{i}", epsilon=self.epsilon) for i in (1, 2))
+    inner = lambda there: self.epsilon if there else None
     options = {"qkv_bias": self.qkv_bias, "grid": self.grid, "name": "attention"}
+    options["inner_norm"] = inner(self.attention_norm)
     attention = Attention(self.heads, self.dtype, self.attention, **options)
-    mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, name="mlp")
+    options = {"inner_norm": inner(self.mlp_norm), "name": "mlp"}
+    mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, **options)
     seen = {"where": where, "bias": bias, "rotation": rotation}
     first = lambda y: self._scaled(attention(y, **seen), "scale_1")
     second = lambda y: self._scaled(mlp(y), "scale_2")

@@ -13,12 +13,15 @@ from jax.typing import DTypeLike
 
 from repjax.encoders.features import Features
 from repjax.encoders.positions import (
+  Grid,
   Rotation,
   check_divisible,
   interpolate,
+  mixed_frequencies,
   pair,
   patchify,
   rotary_2d,
+  rotary_mixed,
   sincos_2d,
 )
 from repjax.encoders.stages import check_image
@@ -90,10 +93,16 @@ class ViT(nn.Module):
     pool: ``mean`` of the normed patch tokens, the normed ``cls`` token, or ``attention`` over the
       normed patch tokens (`AttentionPool`).
     class_token: whether there is one; if absent, only for ``pool="cls"``.
+    distillation_token: whether a second token follows it, with a position of its own;
+      ``pool="cls"`` is then the mean of both, so that one linear layer on it is DeiT's mean of two
+      heads.
     registers: number of extra learned tokens (Darcet et al., 2023); they get no positions.
     positions: ``sincos``, fixed, none for the class token; ``learned``, one for it too;
-      ``rotary``, in every block, for patches alone (`rotary_2d`); ``relative``, a learned bias of
-      every block's scores (`relative_offsets`), for images of one size.
+      ``rotary``, in every block, for patches alone; ``relative``, a learned bias of every block's
+      scores (`relative_offsets`), for images of one size.
+    rotary: ``(grid, head_dim) -> sines and cosines`` such as `rotary_axial`, or ``mixed``, learned
+      frequencies of each block and head (`rotary_mixed`); if absent, `rotary_2d` where positions
+      are ``rotary`` and none where they are others, which may be had besides.
     class_position: whether learned positions have one for the class token.
     image_size: side, or (height, width), that learned positions are stored for; images of
       another size get them interpolated. If absent, that of the image, and other sizes are refused.
@@ -106,6 +115,8 @@ class ViT(nn.Module):
     activation: of the feed-forward layers.
     gated: whether they are gated (SwiGLU with `jax.nn.silu`).
     layer_scale: what learned scales of residual branches start from; none if absent.
+    attention_norm: whether there is a norm before the last layer of each attention.
+    mlp_norm: whether there is one before the last of each feed-forward layer, as in EVA-02.
     epsilon: of the norms.
     scan: compile one block and loop, rather than all of them.
     remat: recompute each block in the backward pass rather than store its activations.
@@ -125,8 +136,10 @@ class ViT(nn.Module):
   mlp_ratio: float = 4
   pool: Literal["mean", "cls", "attention"] = "mean"
   class_token: bool | None = None
+  distillation_token: bool = False
   registers: int = 0
   positions: Literal["sincos", "learned", "rotary", "relative"] = "sincos"
+  rotary: Callable[[Grid, int], tuple[Any, Any]] | Literal["mixed"] | None = None
   class_position: bool = True
   image_size: int | tuple[int, int] | None = None
   stem: Literal["patch", "conv"] = "patch"
@@ -137,6 +150,8 @@ class ViT(nn.Module):
   activation: Activation = gelu
   gated: bool = False
   layer_scale: float | None = None
+  attention_norm: bool = False
+  mlp_norm: bool = False
   epsilon: float = 1e-6
   scan: bool = False
   remat: bool = False
@@ -194,50 +209,66 @@ class ViT(nn.Module):
     options, seen = {}, {}
     if self.positions == "relative":
       options["grid"] = grid
-    if self.positions == "rotary":
-      tables = map(jnp.asarray, rotary_2d(grid, self.dim // self.heads))
-      seen["rotation"] = Rotation(*(x if keep is None else x[0][keep] for x in tables))
+    kept = lambda tables: Rotation(*(x if keep is None else x[0][keep] for x in tables))
+    rotary, head_dim = self.rotary, self.dim // self.heads
+    if rotary is None and self.positions == "rotary":
+      rotary = rotary_2d
+    frequencies = None
+    if rotary == "mixed":
+      shape = (2, self.depth, self.heads, head_dim // 2)
+      frequencies = jnp.moveaxis(self.param("frequencies", mixed_frequencies, shape), 1, 0)
+    elif rotary is not None:
+      seen["rotation"] = kept(map(jnp.asarray, rotary(grid, head_dim)))
 
     prefix = []
     if class_token:
       token = self.param("class_token", _token_init, (1, self.dim))
+      if self.distillation_token:
+        second = self.param("distillation_token", _token_init, (1, self.dim))
+        token = jnp.concatenate([token, second])
       prefix.append(token + class_position)
     if self.registers:
       prefix.append(self.param("registers", _token_init, (self.registers, self.dim)))
     if prefix:
       front = jnp.concatenate(prefix).astype(self.dtype)
       x = jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape)), x], 1)
-    first = class_token + self.registers
+    first = class_token + self.distillation_token + self.registers
     if self.embedding_norm:
       x = norm(self.dtype, "embedding_norm", epsilon=self.epsilon)(x)
 
     make = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
     options |= {"epsilon": self.epsilon, "activation": self.activation, "gated": self.gated}
-    options |= {"layer_scale": self.layer_scale}
+    options |= {"layer_scale": self.layer_scale, "attention_norm": self.attention_norm}
+    options |= {"mlp_norm": self.mlp_norm}
     make = functools.partial(make, self.heads, mlp_dim, self.dtype, self.attention, **options)
+
+    def run(block, x, own):
+      turned = seen if own is None else seen | {"rotation": kept(rotary_mixed(grid, own))}
+      return block(x, **turned)
+
     if self.scan:
 
-      def body(block, x, _):
-        x = block(x, **seen)
+      def body(block, x, own):
+        x = run(block, x, own)
         return x, x
 
       loop = nn.scan(
         body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth
       )
-      x, outputs = loop(make(name="blocks"), x, None)
+      x, outputs = loop(make(name="blocks"), x, frequencies)
       layers = [outputs[i] for i in range(self.depth)]
     else:
       layers = []
       for i in range(self.depth):
         x = x if tokens_in is None else tokens_in(i, x)
-        x = make(name=f"block_{i}")(x, **seen)
+        x = run(make(name=f"block_{i}"), x, None if frequencies is None else frequencies[i])
         layers.append(x)
 
     final = norm(self.dtype, "norm", epsilon=self.epsilon)
     x = x if self.norm_after_pool else final(x)
     tokens = x[:, first:]
     if self.pool == "cls":
-      pooled = x[:, 0]
+      pooled = jnp.mean(x[:, :2], 1) if self.distillation_token else x[:, 0]
     elif self.pool == "mean":
       pooled = jnp.mean(tokens, 1)
     else:
@@ -254,23 +285,22 @@ class ViT(nn.Module):
       return jnp.asarray(sincos_2d(grid, self.dim)), 0.0
     if self.positions != "learned":
       return jnp.zeros((1, self.dim)), 0.0
-    class_token = class_token and self.class_position
+    front = (class_token + self.distillation_token) * self.class_position
     native = grid
     if self.image_size is not None:
       native = tuple(
         s // p for s, p in zip(pair(self.image_size), pair(self.patch_size), strict=True)
       )
     elif self.has_variable("params", "positions"):
-      stored = len(self.get_variable("params", "positions")) - class_token
+      stored = len(self.get_variable("params", "positions")) - front
       if stored != math.prod(grid):
         raise ValueError(
           f"positions were learned for {stored} patches and the image has {math.prod(grid)}; "
           "set image_size= to the size at init to have them interpolated"
         )
-    shape = (class_token + math.prod(native), self.dim)
-    table = self.param("positions", _token_init, shape)
-    own = table[:1] if class_token else 0.0
-    return interpolate(table[int(class_token) :], native, grid), own
+    table = self.param("positions", _token_init, (front + math.prod(native), self.dim))
+    own = table[:front] if front else 0.0
+    return interpolate(table[front:], native, grid), own
 
 
 class Size(NamedTuple):
@@ -377,6 +407,14 @@ def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Arr
     raise ValueError(f"positions={vit.positions!r} is not one of {', '.join(known)}")
   if vit.pool == "cls" and vit.class_token is False:
     raise ValueError("pool='cls' needs class_token=True, got False; leave it out or pool='mean'")
+  if vit.distillation_token and not (vit.pool == "cls" or vit.class_token):
+    raise ValueError(
+      f"distillation_token=True needs a class token, got pool={vit.pool!r}; set class_token=True"
+    )
+  if vit.rotary == "mixed" and vit.dim // vit.heads % 4:
+    raise ValueError(
+      f"rotary positions need dim / heads divisible by 4, got {vit.dim // vit.heads}"
+    )
   if vit.scan and tokens_in is not None:
     raise ValueError(
       "tokens_in needs scan=False, got scan=True, where all blocks share one program; "

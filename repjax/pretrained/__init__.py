@@ -1,9 +1,12 @@
 """Encoders that were trained elsewhere: names and files to modules with their weights."""
 
 from repjax.pretrained.catalog import TIMM_OTHERS, TIMM_VITS, Model, timm_model
+from repjax.pretrained.crossvit import crossvit_rules
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.load import Pretrained, load_encoder
+from repjax.pretrained.mobilenet import mobilenet_rules
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
+from repjax.pretrained.tnt import tnt_rules
 from repjax.pretrained.tokenizer import Words, canonical, read_tokenizer
 from repjax.pretrained.towers import (
   OPEN_CLIP,
@@ -27,14 +30,17 @@ __all__ = [
   "Towers",
   "Words",
   "canonical",
+  "crossvit_rules",
   "cut",
   "from_config",
   "load_encoder",
   "load_text",
   "load_towers",
+  "mobilenet_rules",
   "read_config",
   "read_tokenizer",
   "standardize",
   "timm_model",
+  "tnt_rules",
   "vit_rules",
 ]

@@ -5,11 +5,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-
-from repjax.encoders import DEPTHS, ViT, convnext, resnet, swin
+from repjax.encoders import DEPTHS, ViT, convnext, crossvit, mobilenet, resnet, swin, tnt
 from repjax.encoders.transformer import quick_gelu
 from repjax.encoders.vit import SIZES, Size
+from repjax.pretrained.crossvit import crossvit_rules
+from repjax.pretrained.eva import EVA_VITS
 from repjax.pretrained.hierarchical import (
   TIMM_CONVNEXT,
   TIMM_RESNET,
@@ -18,8 +18,12 @@ from repjax.pretrained.hierarchical import (
   resnet_rules,
   swin_rules,
 )
+from repjax.pretrained.mobilenet import mobilenet_rules
 from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET, Preprocessing
-from repjax.pretrained.vit import TIMM, TIMM_BEIT, TIMM_DINOV3, vit_rules
+from repjax.pretrained.styles import Entry, but, gated, style
+from repjax.pretrained.tags import TAGS
+from repjax.pretrained.tnt import tnt_rules
+from repjax.pretrained.vit import TIMM_BEIT, vit_rules
 from repjax.trees import Rule
 
 
@@ -41,57 +45,19 @@ class Model(NamedTuple):
   unused: tuple[str, ...] = ()
 
 
-class Style(NamedTuple):
-  """What a family of models has in common.
-
-  Attributes:
-    options: fields of `ViT`.
-    names: of its tensors.
-    preprocessing: without the size.
-  """
-
-  options: dict[str, Any]
-  names: Any
-  preprocessing: dict[str, Any]
-
-
-def _style(names=TIMM, statistics=IMAGENET, crop=0.9, **options):
-  mean, std = statistics
-  return Style(options, names, {"mean": mean, "std": std, "crop": crop})
-
-
-def _but(style, **changes):
-  """A style with other options or preprocessing."""
-  how = {k: v for k, v in changes.items() if k in style.preprocessing}
-  options = {k: v for k, v in changes.items() if k not in how}
-  return style._replace(options=style.options | options, preprocessing=style.preprocessing | how)
-
-
-def _gated(style):
-  return _but(style, gated=True, activation=jax.nn.silu)
-
-
 _LEARNED = {"positions": "learned", "pool": "cls"}
-_AUGREG = _style(statistics=HALF, **_LEARNED)
-_DEIT = _style(**_LEARNED)
-_IJEPA = _style(positions="learned", pool="mean", class_token=False)
-_DINOV2 = _style(crop=1.0, layer_scale=1e-5, **_LEARNED)
-_DINOV2_REG = _style(crop=1.0, layer_scale=1e-5, registers=4, class_position=False, **_LEARNED)
-_DINOV3 = _style(
-  TIMM_DINOV3,
-  crop=1.0,
-  layer_scale=1e-5,
-  registers=4,
-  class_token=True,
-  positions="rotary",
-  pool="mean",
-  epsilon=1e-5,
-)
-_SIGLIP = _style(statistics=HALF, positions="learned", pool="attention", class_token=False)
-_CLIP = _style(statistics=CLIP, patch_bias=False, embedding_norm=True, epsilon=1e-5, **_LEARNED)
-_CLIP_L = _but(_CLIP, crop=1.0)
-_CLIP_QUICK, _CLIP_L_QUICK = (_but(x, activation=quick_gelu) for x in (_CLIP, _CLIP_L))
-_BEIT = _style(
+_AUGREG = style(statistics=HALF, **_LEARNED)
+_DEIT = style(**_LEARNED)
+_DEIT_SHARP = but(_DEIT, crop=1.0)
+_DEIT_TWO = but(_DEIT, distillation_token=True)
+_IJEPA = style(positions="learned", pool="mean", class_token=False)
+_DINOV2 = style(crop=1.0, layer_scale=1e-5, **_LEARNED)
+_DINOV2_REG = style(crop=1.0, layer_scale=1e-5, registers=4, class_position=False, **_LEARNED)
+_SIGLIP = style(statistics=HALF, positions="learned", pool="attention", class_token=False)
+_CLIP = style(statistics=CLIP, patch_bias=False, embedding_norm=True, epsilon=1e-5, **_LEARNED)
+_CLIP_L = but(_CLIP, crop=1.0)
+_CLIP_QUICK, _CLIP_L_QUICK = (but(x, activation=quick_gelu) for x in (_CLIP, _CLIP_L))
+_BEIT = style(
   TIMM_BEIT,
   HALF,
   positions="relative",
@@ -100,22 +66,11 @@ _BEIT = _style(
   norm_after_pool=True,
   layer_scale=0.1,
 )
-_BEITV2 = _but(_BEIT, mean=IMAGENET[0], std=IMAGENET[1])
-_DINOV3_GATED = _gated(_DINOV3)._replace(
-  names=TIMM_DINOV3._replace(mlp=("mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"))
-)
+_BEIT_SHARP = but(_BEIT, crop=1.0)
+_BEITV2 = but(_BEIT, mean=IMAGENET[0], std=IMAGENET[1])
 _TI, _S, _B, _L, _H = (SIZES[name] for name in ("ti", "s", "b", "l", "h"))
 _SO400M = Size(1152, 27, 16, 4304)
 _G_DINO = Size(1536, 40, 24, 4096)
-
-
-class Entry(NamedTuple):
-  """A model: its family, its shape, the sides of a patch and of an image in pixels."""
-
-  style: Style
-  size: Size
-  patch: int
-  image: int
 
 
 #: timm's names. What stands behind a dot is timm's tag, for weights that were trained otherwise
@@ -138,23 +93,22 @@ TIMM_VITS = {
   "deit_tiny_patch16_224": Entry(_DEIT, _TI, 16, 224),
   "deit_small_patch16_224": Entry(_DEIT, _S, 16, 224),
   "deit_base_patch16_224": Entry(_DEIT, _B, 16, 224),
+  "deit_base_patch16_384": Entry(_DEIT_SHARP, _B, 16, 384),
+  "deit_tiny_distilled_patch16_224": Entry(_DEIT_TWO, _TI, 16, 224),
+  "deit_small_distilled_patch16_224": Entry(_DEIT_TWO, _S, 16, 224),
+  "deit_base_distilled_patch16_224": Entry(_DEIT_TWO, _B, 16, 224),
+  "deit_base_distilled_patch16_384": Entry(but(_DEIT_TWO, crop=1.0), _B, 16, 384),
   "vit_huge_patch14_gap_224.in1k_ijepa": Entry(_IJEPA, _H, 14, 224),
   "vit_huge_patch14_gap_224.in22k_ijepa": Entry(_IJEPA, _H, 14, 224),
   "vit_giant_patch16_gap_224.in22k_ijepa": Entry(_IJEPA, SIZES["g"], 16, 224),
   "vit_small_patch14_dinov2": Entry(_DINOV2, _S, 14, 518),
   "vit_base_patch14_dinov2": Entry(_DINOV2, _B, 14, 518),
   "vit_large_patch14_dinov2": Entry(_DINOV2, _L, 14, 518),
-  "vit_giant_patch14_dinov2": Entry(_gated(_DINOV2), _G_DINO, 14, 518),
+  "vit_giant_patch14_dinov2": Entry(gated(_DINOV2), _G_DINO, 14, 518),
   "vit_small_patch14_reg4_dinov2": Entry(_DINOV2_REG, _S, 14, 518),
   "vit_base_patch14_reg4_dinov2": Entry(_DINOV2_REG, _B, 14, 518),
   "vit_large_patch14_reg4_dinov2": Entry(_DINOV2_REG, _L, 14, 518),
-  "vit_giant_patch14_reg4_dinov2": Entry(_gated(_DINOV2_REG), _G_DINO, 14, 518),
-  "vit_small_patch16_dinov3": Entry(_DINOV3, _S, 16, 256),
-  "vit_small_plus_patch16_dinov3": Entry(_DINOV3_GATED, _S, 16, 256),
-  "vit_base_patch16_dinov3": Entry(_DINOV3, _B, 16, 256),
-  "vit_large_patch16_dinov3": Entry(_DINOV3, _L, 16, 256),
-  "vit_huge_plus_patch16_dinov3": Entry(_DINOV3_GATED, _H._replace(heads=20), 16, 256),
-  "vit_7b_patch16_dinov3": Entry(_DINOV3_GATED, Size(4096, 40, 32, 8192), 16, 256),
+  "vit_giant_patch14_reg4_dinov2": Entry(gated(_DINOV2_REG), _G_DINO, 14, 518),
   "vit_base_patch16_siglip_224": Entry(_SIGLIP, _B, 16, 224),
   "vit_base_patch16_siglip_256": Entry(_SIGLIP, _B, 16, 256),
   "vit_base_patch16_siglip_384": Entry(_SIGLIP, _B, 16, 384),
@@ -172,15 +126,17 @@ TIMM_VITS = {
   "vit_large_patch14_clip_quickgelu_224": Entry(_CLIP_L_QUICK, _L, 14, 224),
   "vit_huge_patch14_clip_224": Entry(_CLIP_L, _H, 14, 224),
   "beit_base_patch16_224": Entry(_BEIT, _B, 16, 224),
-  "beit_base_patch16_384": Entry(_BEIT, _B, 16, 384),
+  "beit_base_patch16_384": Entry(_BEIT_SHARP, _B, 16, 384),
   "beit_large_patch16_224": Entry(_BEIT, _L, 16, 224),
-  "beit_large_patch16_384": Entry(_BEIT, _L, 16, 384),
+  "beit_large_patch16_384": Entry(_BEIT_SHARP, _L, 16, 384),
   "beitv2_base_patch16_224": Entry(_BEITV2, _B, 16, 224),
   "beitv2_large_patch16_224": Entry(_BEITV2, _L, 16, 224),
+  **EVA_VITS,
 }
 # Heads, decoders and tables that are computed, in files of timm's and of the authors.
 _UNUSED = (r"head\..*", r"head_dist\..*", r"fc_norm\..*", r"mask_token", r"decoder.*")
-_BUFFERS = (r".*relative_position_index", r".*k_bias", r".*rope\..*", r".*periods")
+# The frequencies of mixed rotary positions are learned, and asked for where they are.
+_BUFFERS = (r".*relative_position_index", r".*k_bias", r".*rope\.(?!freqs$).*", r".*periods")
 
 
 # What stands before the names in checkpoints of pretraining.
@@ -231,6 +187,25 @@ def _swin(name, window=7, image=224):
   return Model(encoder, swin_rules(encoder, TIMM_SWIN), how, _PREFIXES, unused)
 
 
+def _crossvit(name, image=240, other=224, crop=0.875):
+  encoder = crossvit(name, image_size=(image, other))
+  how = Preprocessing(image, crop)
+  return Model(encoder, crossvit_rules(encoder), how, _PREFIXES, (r"head\.\d\..*",))
+
+
+def _tnt(name):
+  encoder = tnt(name, image_size=224)
+  how = Preprocessing(224, 0.9, *HALF)
+  return Model(encoder, tnt_rules(encoder), how, _PREFIXES, (r"head\..*",))
+
+
+def _mobilenet(name, multiplier, crop=0.875, statistics=IMAGENET):
+  encoder = mobilenet(name, multiplier=multiplier)
+  how = Preprocessing(224, crop, *statistics)
+  unused = (r"classifier\..*", r".*num_batches_tracked")
+  return Model(encoder, mobilenet_rules(encoder), how, _PREFIXES, unused)
+
+
 _COUNTERS = (r"fc\..*", r".*num_batches_tracked")
 _CLASSIFIER = (r"head\.fc\..*",)
 _SIZED = {"tiny": "t", "small": "s", "base": "b", "large": "l"}
@@ -255,6 +230,25 @@ TIMM_OTHERS = {
     f"swin_{size}_patch4_window12_384": functools.partial(_swin, f"swin_{size[0]}", 12, 384)
     for size in ("base", "large")
   },
+  **{
+    f"crossvit_{size}_240": functools.partial(_crossvit, f"crossvit_{name}")
+    for size, name in (("tiny", "ti"), ("small", "s"), ("base", "b"))
+  },
+  **{
+    f"crossvit_{size}_240": functools.partial(_crossvit, f"crossvit_{size}")
+    for size in ("9", "15", "18", "9_dagger", "15_dagger", "18_dagger")
+  },
+  **{
+    f"crossvit_{size}_408": functools.partial(_crossvit, f"crossvit_{size}", 408, 384, 1.0)
+    for size in ("15_dagger", "18_dagger")
+  },
+  **{f"tnt_{size}_patch16_224": functools.partial(_tnt, f"tnt_{size}") for size in "sb"},
+  "mobilenetv1_100": functools.partial(_mobilenet, "mobilenet_v1", 1.0, statistics=HALF),
+  "mobilenetv1_125": functools.partial(_mobilenet, "mobilenet_v1", 1.25, 0.9, HALF),
+  **{
+    f"mobilenetv2_{percent}": functools.partial(_mobilenet, "mobilenet_v2", int(percent) / 100)
+    for percent in ("050", "100", "140")
+  },
 }
 
 
@@ -270,12 +264,10 @@ def timm_model(name: str) -> Model:
   Raises:
     ValueError: if there is none of this name; the nearest are named.
   """
-  plain = name.partition(".")[0]
-  for known in (name, plain):
-    if known in TIMM_VITS:
-      return timm_vit(known)
-    if known in TIMM_OTHERS:
-      return TIMM_OTHERS[known]()
+  for known in (name, name.partition(".")[0]):
+    if known in TIMM_VITS or known in TIMM_OTHERS:
+      model = timm_vit(known) if known in TIMM_VITS else TIMM_OTHERS[known]()
+      return model._replace(preprocessing=model.preprocessing._replace(**TAGS.get(name, {})))
   names = [*TIMM_VITS, *TIMM_OTHERS]
   near = difflib.get_close_matches(name, names, 3, 0.4) or names[:3]
   raise ValueError(f"{name!r} is not a model of timm's known here; try {', '.join(near)}")

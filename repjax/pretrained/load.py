@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from repjax.encoders import Features
+from repjax.encoders import CrossViT, Features
 from repjax.pretrained.catalog import Model, timm_model
 from repjax.pretrained.hugging import from_config, read_config
 from repjax.pretrained.preprocessing import Preprocessing, cut, standardize
@@ -123,9 +123,11 @@ def _resized(model: Model, image_size: int | None, name: str) -> Model:
   how = model.preprocessing
   if image_size is None or image_size == how.size:
     return model
-  if getattr(model.encoder, "positions", None) == "relative":
+  relative = getattr(model.encoder, "positions", None) == "relative"
+  if relative or isinstance(model.encoder, CrossViT):  # which resizes images, to no avail
     raise ValueError(
-      f"{name} has relative positions for images of {how.size} pixels alone; leave image_size= out"
+      f"{name} has {'relative ' * relative}positions for images of {how.size} pixels alone; leave "
+      "image_size= out"
     )
   return model._replace(preprocessing=how._replace(size=image_size, corner=image_size))
 
@@ -151,10 +153,21 @@ def download(repository: str) -> Path:
       "file by weights="
     ) from None
   try:
-    return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_WANTED)))
+    folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_WANTED)))
   except Exception as error:  # of the network, the hub, the cache: many kinds
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
     raise FileNotFoundError(
-      f"no weights of {repository} from the hub ({reason}); download them where there is a network "
-      "and name the file or folder by weights="
+      f"no weights of {repository} from the hub ({_reason(error)}); check the name, download them "
+      "where there is a network and name the file or folder by weights="
     ) from None
+  if not list(folder.glob("*.safetensors")):
+    raise FileNotFoundError(
+      f"{repository} has no model.safetensors on the hub; download the file of weights that it has "
+      "and name it by weights="
+    )
+  return folder
+
+
+def _reason(error: Exception) -> str:
+  """The line of a message that says most: the hub's begin with the number of the request."""
+  lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+  return lines[1] if lines[0][:3].isdigit() and lines[1:] else lines[0]

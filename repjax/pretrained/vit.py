@@ -36,6 +36,7 @@ class Names(NamedTuple):
     block: with ``{}`` for its number.
     patch: the convolution of patches.
     class_token, class_form: the token, ``[1, 1, dim]`` with the form `FIRST`.
+    distillation_token: the second, ``[1, 1, dim]``.
     registers: ``[1, registers, dim]``.
     positions, position_form: learned ones, ``[1, tokens, dim]`` with the form `FIRST`.
     embedding_norm: before the first block.
@@ -46,10 +47,15 @@ class Names(NamedTuple):
       nothing, whatever it is.
     biases: names of the biases where they stand apart from ``qkv``.
     relative: table of relative positions.
+    frequencies: of mixed rotary positions, ``[2, depth, heads, head_dim / 2]``.
+    neighbours: whether rotary positions turn pairs of neighbouring features; halves of a head are
+      paired if not, as here.
+    attention_norm: before the layer after attention.
     out: after attention.
     scale_1, scale_2: of either branch.
     mlp: the feed-forward layer: up and down; gate, up and down; or gate with up as one layer, and
       down.
+    mlp_norm: before the last of these.
     projection, projection_form: the matrix of a last map of the pooled vector.
     pool: of attention pooling.
   """
@@ -58,6 +64,7 @@ class Names(NamedTuple):
   patch: str = "patch_embed.proj"
   class_token: str = "cls_token"
   class_form: Form = FIRST
+  distillation_token: str = "dist_token"
   registers: str = "reg_token"
   positions: str = "pos_embed"
   position_form: Form = FIRST
@@ -69,10 +76,14 @@ class Names(NamedTuple):
   unbiased: tuple[str, ...] = ()
   biases: tuple[str, ...] = ()
   relative: str = "attn.relative_position_bias_table"
+  frequencies: str = "rope.freqs"
+  neighbours: bool = False
+  attention_norm: str = "attn.norm"
   out: str = "attn.proj"
   scale_1: str = "ls1.gamma"
   scale_2: str = "ls2.gamma"
   mlp: tuple[str, ...] = ("mlp.fc1", "mlp.fc2")
+  mlp_norm: str = "mlp.norm"
   projection: str = ""
   projection_form: Form = SAME
   pool: PoolNames = PoolNames()
@@ -90,6 +101,16 @@ TIMM_BEIT = TIMM._replace(
 )
 #: timm's DINOv3, an Eva.
 TIMM_DINOV3 = TIMM._replace(unbiased=PROJECTIONS, scale_1="gamma_1", scale_2="gamma_2")
+#: timm's ViTs with rotary positions counted in patches, an Eva.
+TIMM_ROPE = TIMM._replace(neighbours=True, scale_1="gamma_1", scale_2="gamma_2")
+#: timm's EVA-02 in its two smaller sizes, with one layer of queries, keys and values.
+TIMM_EVA02 = TIMM_BEIT._replace(neighbours=True)
+#: The same in its larger sizes, with three.
+TIMM_EVA02_APART = TIMM_EVA02._replace(
+  qkv=tuple(f"attn.{x}_proj" for x in "qkv"),
+  biases=(),
+  mlp=("mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"),
+)
 #: Hugging Face's ViT; also its ViTMAE, DeiT and I-JEPA.
 HF = Names(
   block="encoder.layer.{}.",
@@ -187,10 +208,14 @@ def vit_rules(vit: ViT, names: Names) -> list[Rule]:
     rules.append(Rule(f"{names.patch}.bias", ("params/patch/bias",)))
   if class_token:
     rules.append(Rule(names.class_token, ("params/class_token",), names.class_form))
+  if vit.distillation_token:
+    rules.append(Rule(names.distillation_token, ("params/distillation_token",), FIRST))
   if vit.registers:
     rules.append(Rule(names.registers, ("params/registers",), FIRST))
   if vit.positions == "learned":
     rules.append(Rule(names.positions, ("params/positions",), names.position_form))
+  if vit.rotary == "mixed":
+    rules.append(Rule(names.frequencies, ("params/frequencies",)))
   if vit.embedding_norm:
     rules += norm_rules(names.embedding_norm, "params/embedding_norm")
   for i in range(vit.depth):
@@ -217,14 +242,46 @@ def _block(vit: ViT, names: Names, theirs: str, ours: str) -> list[Rule]:
     rules += [Rule(None, (f"{ours}/attention/{x}/bias",)) for x in names.unbiased]
   else:
     rules += joined_rules(qkv, parts)
+  if names.neighbours:
+    rules = [_in_halves(rule, parts[:2], vit.heads) for rule in rules]
+  if vit.attention_norm:
+    rules += norm_rules(theirs + names.attention_norm, f"{ours}/attention/norm")
   if vit.positions == "relative":
     rules.append(Rule(theirs + names.relative, (f"{ours}/attention/relative",)))
   rules += dense_rules(theirs + names.out, f"{ours}/attention/out")
   rules += _mlp([theirs + name for name in names.mlp], f"{ours}/mlp", vit.gated)
+  if vit.mlp_norm:
+    rules += norm_rules(theirs + names.mlp_norm, f"{ours}/mlp/norm")
   if vit.layer_scale is not None:
     rules.append(Rule(theirs + names.scale_1, (f"{ours}/scale_1",)))
     rules.append(Rule(theirs + names.scale_2, (f"{ours}/scale_2",)))
   return rules
+
+
+def _in_halves(rule: Rule, layers: list[str], heads: int) -> Rule:
+  """Queries' and keys' features in another order, which their products do not see."""
+  turned = lambda path: path.rpartition("/")[0] in layers
+  forms = zip(rule.ours, rule.forms(), strict=True)
+  forms = tuple(halves(form, heads) if turned(path) else form for path, form in forms)
+  return rule if forms == rule.forms() else rule._replace(form=forms)
+
+
+def halves(form: Form, heads: int) -> Form:
+  """The form after which pairs of a head's neighbouring features are a half apart.
+
+  Args:
+    form: of a tensor whose first axis is features by head.
+    heads: their number.
+
+  Returns:
+    The form; features 0, 1, 2, 3 of a head of four are its 0, 2, 1, 3.
+  """
+
+  def swapped(x, *inner):
+    return x.reshape(heads, *inner, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+  read = lambda x: form.read(swapped(x, -1, 2))
+  return Form(read, lambda x: swapped(form.write(x), 2, -1))
 
 
 def _mlp(theirs: list[str], ours: str, gated: bool = False) -> list[Rule]:

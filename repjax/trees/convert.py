@@ -48,12 +48,16 @@ class Rule(NamedTuple):
   Attributes:
     theirs: its name; absent for parameters that are zero there.
     ours: paths of parameters, joined by ``/``; several share the tensor's first axis equally.
-    form: of each.
+    form: of each, or one for each.
   """
 
   theirs: str | None
   ours: tuple[str, ...]
-  form: Form = SAME
+  form: Form | tuple[Form, ...] = SAME
+
+  def forms(self) -> tuple[Form, ...]:
+    """One for each parameter."""
+    return (self.form,) * len(self.ours) if isinstance(self.form, Form) else self.form
 
 
 def dense_rules(theirs: str, *ours: str, bias: bool = True) -> list[Rule]:
@@ -164,11 +168,11 @@ def convert(
       misfits.append(f"{rule.theirs} {value.shape} is not {len(rule.ours)} of one size")
       continue
     parts = np.split(value, len(rule.ours)) if len(rule.ours) > 1 else [value]
-    for path, part in zip(rule.ours, parts, strict=True):
+    for path, form, part in zip(rule.ours, rule.forms(), parts, strict=True):
       if path not in wanted:
         raise KeyError(f"a rule for {rule.theirs} gives {path}, which the module does not have")
       try:
-        ours = rule.form.read(part)
+        ours = form.read(part)
       except ValueError:  # of another rank
         misfits.append(f"{rule.theirs} has shape {value.shape}")
         continue
@@ -207,7 +211,8 @@ def revert(variables: Tree, rules: Iterable[Rule]) -> dict[str, np.ndarray]:
   state = {}
   for rule in rules:
     if rule.theirs is not None:
-      parts = [rule.form.write(np.asarray(ours[path])) for path in rule.ours]
+      pairs = zip(rule.ours, rule.forms(), strict=True)
+      parts = [form.write(np.asarray(ours[path])) for path, form in pairs]
       state[rule.theirs] = np.ascontiguousarray(np.concatenate(parts) if parts[1:] else parts[0])
   return state
 

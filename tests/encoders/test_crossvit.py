@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_names import ORACLES, convert, drawn, flat_patch, weights
+from torch_names import ORACLES, drawn, weights
 
 from repjax.encoders import CrossViT, crossvit
+from repjax.pretrained import crossvit_rules
 from repjax.train.flops import count_flops
+from repjax.trees import convert, revert
 
 FIXTURE = np.load(ORACLES / "crossvit.npz")
 TINY = {"dim": (16, 32), "heads": (2, 4), "mlp_ratio": 3}
@@ -16,49 +18,39 @@ CASES = {
   "conv": TINY | {"patch_size": (12, 16), "depth": (1, 1), "fusions": 1, "stem": "conv"},
 }
 thorough = pytest.mark.thorough
-RENAMES = [
-  (r"cls_token_(\d)", r"class_token_\1"),
-  (r"pos_embed_(\d)", r"positions_\1"),
-  (r"patch_embed\.(\d)\.proj\.([024])\.", lambda m: f"stem_{m[1]}.conv_{int(m[2]) // 2}."),
-  (r"patch_embed\.(\d)\.proj", r"patch_\1"),
-  (r"^blocks\.(\d)", r"block_\1"),
-  (r"^norm\.(\d)", r"norm_\1"),
-  (r"\.blocks\.(\d)\.(\d)", r".branch_\1_block_\2"),
-  (r"(branch.*)norm(\d)", r"\1norm_\2"),
-  (r"attn\.qkv", "attention.query|key|value"),
-  (r"attn\.w([qkv])", lambda m: "attention." + {"q": "query", "k": "key", "v": "value"}[m[1]]),
-  (r"attn\.proj", "attention.out"),
-  (r"mlp\.fc1", "mlp.up"),
-  (r"mlp\.fc2", "mlp.down"),
-  (r"revert_projs\.(\d)\.0", r"cross_\1.back_norm"),
-  (r"revert_projs\.(\d)\.2", r"cross_\1.back"),
-  (r"projs\.(\d)\.0", r"cross_\1.project_norm"),
-  (r"projs\.(\d)\.2", r"cross_\1.project"),
-  (r"fusion\.(\d)\.norm1", r"cross_\1.norm"),
-  (r"fusion\.(\d)", r"cross_\1"),
-]
+SIDES = {"patch": 24, "conv": 48}
 
 
-def from_timm(state):
-  """timm's weights in our layout."""
-  params = convert(state, RENAMES)["params"]
-  return {"params": {k: flat_patch(v) if "patch" in k else v for k, v in params.items()}}
+def loaded(case):
+  """A small module, timm's weights as ours and as theirs, and the rules between."""
+  module, state = CrossViT(**CASES[case]), drawn(str(FIXTURE[f"{case}/shapes"]))
+  rules = crossvit_rules(module)
+  like = jax.eval_shape(module.init, jax.random.key(0), images(SIDES[case]))
+  return module, convert(state, rules, like), state, rules
 
 
 def images(side):
   return weights("image", (2, side, side, 3))
 
 
-@pytest.mark.parametrize("case, side", [("patch", 24), ("conv", 48)])
-def test_equals_timm_with_its_weights(case, side):
-  module, variables = CrossViT(**CASES[case]), from_timm(drawn(str(FIXTURE[f"{case}/shapes"])))
-  features = jax.jit(module.apply)(variables, images(side))
+@pytest.mark.parametrize("case", CASES)
+def test_equals_timm_with_its_weights(case):
+  module, variables, *_ = loaded(case)
+  features = jax.jit(module.apply)(variables, images(SIDES[case]))
   close = lambda x, name: np.testing.assert_allclose(x, FIXTURE[f"{case}/{name}"], 1e-5, 1e-5)
   assert len(features.layers) == 2 * module.fusions
   for i, layer in enumerate(features.layers):
     close(layer, f"layer_{i}")
   close(features.tokens, "tokens")
   close(features.pooled, "pooled")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_are_given_back_as_they_were(case):
+  _, variables, state, rules = loaded(case)
+  back = revert(variables, rules)
+  assert back.keys() == state.keys()
+  assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
 # Millions and billions in table 1 of the paper, which counts the positions of some models only.
@@ -90,8 +82,7 @@ def test_named_sizes_have_the_published_parameters_and_operations(
 
 
 def test_class_tokens_alone_see_the_other_branch_and_the_hook_may_drop_its_patches():
-  variables = from_timm(drawn(str(FIXTURE["patch/shapes"])))
-  module = CrossViT(**CASES["patch"])
+  module, variables, *_ = loaded("patch")
   hook = lambda i, x: x if i else (x[0], x[1][:, :3])
   cut = jax.jit(lambda v, x: module.apply(v, x, tokens_in=hook))(variables, images(24))
   small, large = FIXTURE["patch/layer_0"], FIXTURE["patch/layer_1"]
@@ -128,7 +119,7 @@ def test_contradictory_sizes_name_both_and_the_way_out(options, match):
 def test_other_images_and_names_are_refused_with_the_way_out():
   with pytest.raises(ValueError, match=r"got shape \(2, 24, 24\)"):
     jax.eval_shape(CrossViT().init, jax.random.key(0), images(24)[..., 0])
-  variables = from_timm(drawn(str(FIXTURE["patch/shapes"])))
+  _, variables, *_ = loaded("patch")
   module = CrossViT(**(CASES["patch"] | {"image_size": None}))
   with pytest.raises(ValueError, match=r"36 patches of 4 pixels.* 64; set image_size="):
     jax.eval_shape(module.apply, variables, images(32))

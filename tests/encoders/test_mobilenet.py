@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import re
 import runpy
 
 import jax
@@ -11,21 +10,14 @@ import numpy as np
 import pytest
 
 from repjax.encoders import SubspaceAttention, mobilenet
+from repjax.pretrained import mobilenet_rules
 from repjax.train.flops import count_flops
+from repjax.trees import convert, revert
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/oracles/mobilenet.npz")
 weights = runpy.run_path(str(ROOT / "tests/oracles/encoders.py"))["weights"]
 RNG = np.random.default_rng(0)
-LEAVES = {"running_mean": "mean", "running_var": "var", "bias": "bias"}
-# timm's convolution and norm by ours; a block that does not widen has no first of three.
-PARTS = {
-  "conv_dw": "depthwise", "bn1": "depthwise_norm", "conv_pw": "project", "bn2": "project_norm",
-}  # fmt: skip
-WIDENING = {
-  "conv_pw": "expand", "bn1": "expand_norm", "conv_dw": "depthwise", "bn2": "depthwise_norm",
-  "conv_pwl": "project", "bn3": "project_norm",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,47 +27,38 @@ def quick_to_compile():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def from_timm(state):
-  """A MobileNet's variables by timm's names, as ours."""
-  blocks = sorted(
-    {
-      tuple(map(int, m.groups()))
-      for m in (re.match(r"blocks\.(\d+)\.(\d+)", k) for k in state)
-      if m
-    }
-  )
-  numbers = {f"blocks.{stage}.{i}": n for n, (stage, i) in enumerate(blocks)}
-  outside = {"conv_stem": "stem", "bn1": "stem_norm", "conv_head": "last", "bn2": "last_norm"}
-  out = {"params": {}, "batch_stats": {}}
-  for name, value in state.items():
-    *path, part, leaf = name.split(".")
-    block = ".".join(path)
-    if block:
-      parts = WIDENING if f"{block}.conv_pwl.weight" in state else PARTS
-      layer = f"block_{numbers[block]}_{parts[part]}"
-    else:
-      layer = outside[part]
-    kernel = value.ndim == 4
-    tree = out["batch_stats" if leaf.startswith("running") else "params"].setdefault(layer, {})
-    tree[LEAVES.get(leaf) or ("kernel" if kernel else "scale")] = (
-      value.transpose(2, 3, 1, 0) if kernel else value
-    )
-  return out
-
-
 def close(x, y, tolerance=1e-5):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance), x, y)
 
 
-@pytest.mark.parametrize("name, multiplier", [("mobilenet_v1", 1), ("mobilenet_v2", 0.5)])
-def test_equals_timm_with_its_weights(name, multiplier):
+def loaded(name, multiplier):
+  """A module, timm's weights as ours and as theirs, and the rules between."""
   shapes = json.loads(str(FIXTURE[f"{name}/shapes"]))
-  variables = from_timm({k: weights(k, tuple(shape)) for k, shape in shapes.items()})
+  state = {k: weights(k, tuple(shape)) for k, shape in shapes.items()}
   module = mobilenet(name, multiplier=multiplier)
+  rules = mobilenet_rules(module)
+  like = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+  return module, convert(state, rules, like), state, rules
+
+
+of_timm = pytest.mark.parametrize("case", [("mobilenet_v1", 1), ("mobilenet_v2", 0.5)])
+
+
+@of_timm
+def test_equals_timm_with_its_weights(case):
+  module, variables, *_ = loaded(*case)
   features = jax.jit(module.apply)(variables, weights("image", (1, 32, 32, 3)))
-  close(features.pooled, FIXTURE[f"{name}/pooled"])
+  close(features.pooled, FIXTURE[f"{case[0]}/pooled"])
   for i, layer in enumerate(features.layers):
-    close(layer, FIXTURE[f"{name}/layer_{i}"])
+    close(layer, FIXTURE[f"{case[0]}/layer_{i}"])
+
+
+@of_timm
+def test_weights_are_given_back_as_they_were(case):
+  _, variables, state, rules = loaded(*case)
+  back = revert(variables, rules)
+  assert back.keys() == state.keys()
+  assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
 def cost(module, channels):

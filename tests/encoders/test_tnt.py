@@ -4,49 +4,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_names import ORACLES, convert, drawn, weights
+from torch_names import ORACLES, drawn, weights
 
 from repjax.encoders import TNT, interpolate, tnt
+from repjax.pretrained import tnt_rules
 from repjax.train.flops import count_flops
+from repjax.trees import convert, revert
 
 FIXTURE = np.load(ORACLES / "tnt.npz")
 IMAGE = weights("image", (2, 16, 16, 3))
 TINY = {"patch_size": 8, "dim": 32, "depth": 2, "heads": 4, "inner_dim": 12, "inner_heads": 2}
-RENAMES = [
-  (r"cls_token", "class_token"),
-  (r"patch_pos", "positions"),
-  (r"pixel_pos", "word_positions"),
-  (r"pixel_embed\.proj", "words"),
-  (r"^blocks\.(\d+)", r"block_\1"),
-  (r"norm(\d)_proj", r"fold.norm_\1"),
-  (r"(^|\.)proj\.", r"\1fold.words."),
-  (r"norm_mlp_in", "inner.norm_2"),
-  (r"norm_in", "inner.norm_1"),
-  (r"attn_in", "inner.attention"),
-  (r"mlp_in", "inner.mlp"),
-  (r"norm_mlp", "outer.norm_2"),
-  (r"norm_out", "outer.norm_1"),
-  (r"attn_out", "outer.attention"),
-  (r"(\d)\.mlp", r"\1.outer.mlp"),
-  (r"attention\.qk\.", "attention.query|key."),
-  (r"attention\.v\.", "attention.value."),
-  (r"attention\.fold\.words", "attention.out"),
-  (r"mlp\.fc1", "mlp.up"),
-  (r"mlp\.fc2", "mlp.down"),
-]
 
 
-def from_timm(state):
-  """timm's weights in our layout."""
-  params = convert(state, RENAMES)["params"]
-  words = params["word_positions"]
-  return {"params": params | {"word_positions": words.reshape(len(words), -1).T}}
+def from_timm():
+  """timm's weights as ours and as theirs, and the rules between."""
+  module, state = TNT(**TINY), drawn(str(FIXTURE["shapes"]))
+  rules = tnt_rules(module)
+  like = jax.eval_shape(module.init, jax.random.key(0), IMAGE)
+  return convert(state, rules, like), state, rules
 
 
 @pytest.fixture(scope="module")
 def model():
   """One block of the two, for laws that need no more."""
-  return TNT(**(TINY | {"depth": 1})), from_timm(drawn(str(FIXTURE["shapes"])))
+  return TNT(**(TINY | {"depth": 1})), from_timm()[0]
 
 
 def apply(model, image=IMAGE, **options):
@@ -85,6 +66,13 @@ def test_named_sizes_have_the_published_parameters_and_operations(name, millions
   operations = count_flops(lambda v, x: module.apply(v, x).pooled, variables, image) / 2 + head
   assert round(count / 1e6, 1) == millions
   assert operations / 1e9 == pytest.approx(billions, abs=0.052)
+
+
+def test_weights_are_given_back_as_they_were():
+  variables, state, rules = from_timm()
+  back = revert(variables, rules)
+  assert back.keys() == state.keys()
+  assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
 def test_words_see_their_own_patch_alone_and_sentences_all(model):

@@ -100,6 +100,7 @@ def test_cudnn_is_given_even_lengths_and_answers_as_xla(monkeypatch, tokens):
     (None, {}),
     (X[:, :1], {}),
     (None, {"rotation": Rotation(sin, cos)}),
+    (None, {"rotation": Rotation(*(x[:, :, None].repeat(2, 2) for x in (sin, cos)))}),
     (X[:, :1], {"bias": X[:1, None, :1, :tokens]}),
   ):
     x = X[:, :tokens]

@@ -1,9 +1,9 @@
 """Writes tests/oracles/pretrained.npz: what timm, Hugging Face and OpenCLIP make of drawn weights.
 
 Run from the repository's root in an environment with torch, timm, transformers, open_clip and
-safetensors, which the tests do not need, with the keys of `repjax.pretrained.TIMM_VITS`:
+safetensors, which the tests do not need:
 
-  python tests/oracles/pretrained.py NAME ...
+  python tests/oracles/pretrained.py
 
 The weights are not stored: `weights` of encoders.py draws them from a tensor's name, as the file on
 the hub has it, and its shape, here and in the tests.
@@ -14,7 +14,6 @@ import importlib.metadata
 import json
 import pathlib
 import runpy
-import sys
 import tempfile
 
 import numpy as np
@@ -235,21 +234,9 @@ def of_torchvision(out):
       out[f"cut/{name}/{shape[0]}x{shape[1]}"] = torch.from_numpy(answer.copy())
 
 
-def counts(out):
-  """Parameters of timm's models without a classifier."""
-  found = {}
-  for name in sys.argv[1:]:
-    with torch.device("meta"):
-      model = timm.create_model(name, num_classes=0)
-    # Of the head that comes behind the pooled features, nothing is left.
-    found[name] = sum(p.numel() for p in model.parameters())
-  out["counts"] = json.dumps(found)
-
-
 def main() -> None:
   out = {}
   of_torchvision(out)
-  counts(out)
   of_texts(out)
   of_timm(out)
   of_hugging_face(out)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from repjax.pretrained import (
 from repjax.trees import revert, write_state
 
 FIXTURE = np.load(pathlib.Path(__file__).parents[1] / "oracles/pretrained.npz")
-COUNTS = json.loads(str(FIXTURE["counts"]))
+NAMES = np.load(pathlib.Path(__file__).parents[1] / "oracles/timm_names.npz")
+COUNTS, SHAPES, HOW = (json.loads(str(NAMES[k])) for k in ("parameters", "shapes", "preprocessing"))
 TINY = "timm/vit_tiny_patch16_224"
 
 
@@ -54,9 +56,28 @@ def test_every_transformer_has_as_many_parameters_as_timm_s(name):
   assert ours == COUNTS[name]
 
 
+@pytest.mark.parametrize("name", TIMM_VITS)
+def test_every_transformer_has_timm_s_shape(name):
+  vit = timm_model(name).encoder
+  shape = [vit.dim, vit.depth, vit.heads, vit.mlp_dim, vit.patch_size, TIMM_VITS[name].image]
+  assert shape == SHAPES[name]
+
+
+def test_every_tag_has_timm_s_preprocessing():
+  """Of all weights that timm offers under a name that is known here."""
+  found, wanted = {}, {}
+  for tag, how in HOW.items():
+    if tag.partition(".")[0] in (*TIMM_VITS, *TIMM_OTHERS) or tag in TIMM_VITS:
+      wanted[tag] = how | {"mean": tuple(how["mean"]), "std": tuple(how["std"])}
+      ours = timm_model(tag).preprocessing._asdict()
+      found[tag] = {key: ours[key] for key in how}
+  assert found == wanted
+  assert len(found) > 200
+
+
 # Of each kind one; the others' sizes are tested against the papers' tables.
 SOME = ("resnet18", "resnet50.tv_in1k", "convnext_tiny", "convnextv2_atto")
-SOME = (*SOME, "swin_tiny_patch4_window7_224")
+SOME = (*SOME, "swin_tiny_patch4_window7_224", "crossvit_9_dagger_240", "mobilenetv2_050")
 
 
 @pytest.mark.parametrize(
@@ -111,9 +132,12 @@ def test_another_image_size_keeps_the_weights(tiny):
   [
     ("vit_b16", {}, "say timm/NAME or hf/OWNER/NAME"),
     ("timm/vit_tini_patch16_224", {}, "vit_tiny_patch16_224"),
+    ("timm/eva02_enormous_patch14_clip_224", {}, "try eva02_large_patch14_clip_224"),
+    ("timm/vit_pe_core_base_patch16_224", {}, "try vit_base_patch16_224"),
     ("timm/vit_small_patch16_224", {}, "gives"),
     (TINY, {"image_size": 100}, "image of 100x100 is not divisible by patch_size 16x16"),
     ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
+    ("timm/crossvit_9_240", {"image_size": 480}, "has positions for images of 240 pixels alone"),
   ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tiny, name, options, said):
@@ -122,12 +146,10 @@ def test_what_does_not_fit_is_said_in_one_line(tiny, name, options, said):
   assert "\n" not in str(no.value)
 
 
-def test_without_network_or_library_the_way_out_is_a_file(monkeypatch):
-  huggingface_hub = pytest.importorskip("huggingface_hub")
-
-  def offline(*args, **options):
-    raise OSError("no route to host")
-
-  monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-  with pytest.raises(FileNotFoundError, match=r"no route to host.*weights="):
+def test_without_the_hub_s_library_its_installation_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+  with pytest.raises(
+    ImportError, match=r"pip install 'repjax\[pretrained\]', or name a file"
+  ) as no:
     load_encoder(TINY)
+  assert "\n" not in str(no.value)

@@ -1,0 +1,76 @@
+"""What families of vision transformers have in common: options, names, preprocessing."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from repjax.encoders.vit import Size
+from repjax.pretrained.preprocessing import IMAGENET
+from repjax.pretrained.vit import TIMM, Names
+
+
+class Style(NamedTuple):
+  """What a family of models has in common.
+
+  Attributes:
+    options: fields of `ViT`.
+    names: of its tensors.
+    preprocessing: without the size.
+  """
+
+  options: dict[str, Any]
+  names: Names
+  preprocessing: dict[str, Any]
+
+
+def style(
+  names: Names = TIMM,
+  statistics: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
+  crop: float = 0.9,
+  squash: bool = False,
+  **options: Any,
+) -> Style:
+  """A style.
+
+  Args:
+    names: of its tensors.
+    statistics: mean and standard deviation of each channel.
+    crop: see `Preprocessing`.
+    squash: see `Preprocessing`.
+    **options: fields of `ViT`.
+
+  Returns:
+    The style.
+  """
+  mean, std = statistics
+  return Style(options, names, {"mean": mean, "std": std, "crop": crop, "squash": squash})
+
+
+def but(style: Style, names: Names | None = None, **changes: Any) -> Style:
+  """A style with other names, options or preprocessing.
+
+  Args:
+    style: the one to change.
+    names: other names of tensors; its own if absent.
+    **changes: fields of `ViT` or of `Preprocessing`.
+
+  Returns:
+    The other style.
+  """
+  how = {k: v for k, v in changes.items() if k in style.preprocessing}
+  options = {k: v for k, v in changes.items() if k not in how}
+  return Style(style.options | options, names or style.names, style.preprocessing | how)
+
+
+def gated(style: Style) -> Style:
+  """The style with SwiGLU."""
+  return but(style, gated=True, activation=jax.nn.silu)
+
+
+class Entry(NamedTuple):
+  """A model: its family, its shape, the sides of a patch and of an image in pixels."""
+
+  style: Style
+  size: Size
+  patch: int
+  image: int
