@@ -195,26 +195,25 @@ def _resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
   """
   for axis, side in enumerate(size, 1):
     if image.shape[axis] != side:
-      # A whole matrix, of zeros but for four entries a row: a CPU is several times slower at
-      # gathering those four rows.
-      weights = _cubic(image.shape[axis], side)
-      along = jnp.tensordot(at_least_float32(image), weights, (axis, 1))
-      image = jnp.moveaxis(along, -1, axis)
+      rows, weights = _taps(image.shape[axis], side)
+      weights = weights.reshape(4, *(1,) * axis, side, *(1,) * (3 - axis))
+      # One tap after another fuses into a loop; taken together they were a map four times as large.
+      image = sum(
+        jnp.take(at_least_float32(image), row, axis) * weight
+        for row, weight in zip(rows, weights, strict=True)
+      )
   return image
 
 
-def _cubic(before: int, after: int) -> np.ndarray:
-  """What each sample weighs in each new one, ``[after, before]``; those at the edge repeat."""
-  place = (np.arange(after)[:, None] + 0.5) * before / after - 0.5
-  rows = np.floor(place) + np.arange(-1, 3)
+def _taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
+  """Which four samples make each new one, and their weights, ``[4, after]`` each."""
+  place = (np.arange(after)[None] + 0.5) * before / after - 0.5
+  rows = np.floor(place) + np.arange(-1, 3)[:, None]
   a, d = -0.75, np.abs(place - rows)
   near = ((a + 2) * d - (a + 3)) * d**2 + 1
   far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-  taps = np.where(d <= 1, near, np.where(d < 2, far, 0))
-  weights = np.zeros((after, before), np.float32)
-  rows = np.clip(rows, 0, before - 1).astype(int)
-  np.add.at(weights, (np.arange(after)[:, None], rows), taps)
-  return weights
+  weights = np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(np.float32)
+  return np.clip(rows, 0, before - 1).astype(np.int32), weights
 
 
 class Size(NamedTuple):
