@@ -1,6 +1,7 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, neighbor_graph
+from repjax.learners.architecture_search import architecture_search
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
@@ -78,6 +79,7 @@ __all__ = [
   "Teacher",
   "TwoHeads",
   "UpdateRule",
+  "architecture_search",
   "autoencoder",
   "barlow_twins",
   "by_gradient",
