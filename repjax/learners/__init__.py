@@ -40,6 +40,7 @@ from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
 from repjax.learners.rotnet import rotnet
 from repjax.learners.scan import scan, self_label
+from repjax.learners.self_distillation import self_distillation
 from repjax.learners.sepclr import Separation, sepclr
 from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
@@ -132,6 +133,7 @@ __all__ = [
   "rising_temperature",
   "rotnet",
   "scan",
+  "self_distillation",
   "self_label",
   "sepclr",
   "sie",
