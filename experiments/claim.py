@@ -317,6 +317,39 @@ def _pooled(encode, state, rows):
   return jnp.asarray(getattr(out, "pooled", out), jnp.float32)
 
 
+def head_accuracy(learner: Learner, state: Tree, image: np.ndarray, label: np.ndarray) -> float:
+  """Share of images whose label the linear head of a classifier tells.
+
+  Args:
+    learner: one that trains a head on pooled features, such as that of `supervised`.
+    state: its state, the head under ``params["head"]``.
+    image: ``[n, height, width, channels]`` uint8.
+    label: ``[n]`` integers.
+
+  Returns:
+    The share.
+  """
+  head = state.params["head"]
+  logits = features(learner.encode, state, image) @ head["kernel"] + head["bias"]
+  return float(jnp.mean(jnp.argmax(logits, -1) == label))
+
+
+def pixel_accuracy(train: Mapping[str, Any], test: Mapping[str, Any], *, seed: int) -> float:
+  """Share of images whose label a linear classifier of their pixels tells: a control.
+
+  Args:
+    train: ``image [n, height, width, channels]`` uint8 and ``label [n]`` to learn from.
+    test: likewise, to tell.
+    seed: of the split that checks the fit.
+
+  Returns:
+    The share.
+  """
+  flat = lambda image: image.reshape(len(image), -1) / 255
+  banks = (evaluate.Embedded(flat(part["image"]), part["label"]) for part in (train, test))
+  return evaluate.linear_probe(*banks, key=jax.random.key(seed), penalties=(1e-1,))["linear"]
+
+
 def maps_of_layer(learner: Learner, layer: int, window: int) -> Callable[[Tree, jax.Array], Any]:
   """Encodes by the maps of a layer, averaged over squares, for what the last layers leave behind.
 

@@ -13,15 +13,12 @@ from 0.357 to 0.315.
 """
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments import claim
-from repjax import evaluate
 from repjax.augment import crop_flip
 from repjax.encoders import DHVT, ResNet, ViT
-from repjax.learners import Learner, by_gradient, supervised
+from repjax.learners import by_gradient, supervised
 from repjax.train.launch import Settings, run_app
 
 RATES = (1e-3, 3e-3)
@@ -53,20 +50,15 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     for rate in RATES:
       learner = by_gradient(objective, recipe(rate, steps))
       state = claim.fit(learner, train, steps=steps, batch_size=50, seed=seed)
-      runs.append((accuracy(learner, state, **chosen), rate, learner, state))
+      runs.append((claim.head_accuracy(learner, state, **chosen), rate, learner, state))
     _, rate, learner, state = max(runs, key=lambda run: run[0])
     numbers[name] = {
-      "accuracy": accuracy(learner, state, **test),
-      "train_accuracy": accuracy(learner, state, **train),
+      "accuracy": claim.head_accuracy(learner, state, **test),
+      "train_accuracy": claim.head_accuracy(learner, state, **train),
       "rate": rate,
       "parameters": sum(x.size for x in jax.tree.leaves(state.params["encoder"])),
     }
-  flat = lambda image: image.reshape(len(image), -1) / 255
-  banks = ((flat(part["image"]), part["label"]) for part in (train, test))
-  linear = evaluate.linear_probe(
-    *(evaluate.Embedded(*bank) for bank in banks), key=jax.random.key(seed), penalties=(1e-1,)
-  )
-  return numbers | {"raw_pixels": {"accuracy": linear["linear"]}}
+  return numbers | {"raw_pixels": {"accuracy": claim.pixel_accuracy(train, test, seed=seed)}}
 
 
 def recipe(rate: float, steps: int) -> optax.GradientTransformation:
@@ -76,13 +68,6 @@ def recipe(rate: float, steps: int) -> optax.GradientTransformation:
   return optax.chain(
     optax.adamw(shape, weight_decay=0.05), optax.inject_hyperparams(optax.scale)(step_size=rate)
   )
-
-
-def accuracy(learner: Learner, state: claim.Tree, image: np.ndarray, label: np.ndarray) -> float:
-  """Share of images whose label the head on the features tells."""
-  head = state.params["head"]
-  logits = claim.features(learner.encode, state, image) @ head["kernel"] + head["bias"]
-  return float(jnp.mean(jnp.argmax(logits, -1) == label))
 
 
 def main(settings: Settings) -> None:

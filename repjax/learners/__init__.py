@@ -1,6 +1,7 @@
 """Learners: one method, one short file."""
 
 from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, neighbor_graph
+from repjax.learners.architecture_search import architecture_search
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
 from repjax.learners.byol import byol
@@ -39,6 +40,7 @@ from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
 from repjax.learners.rotnet import rotnet
 from repjax.learners.scan import scan, self_label
+from repjax.learners.self_distillation import self_distillation
 from repjax.learners.sepclr import Separation, sepclr
 from repjax.learners.sie import Hypernetwork, Split, sie
 from repjax.learners.simclr import simclr
@@ -78,6 +80,7 @@ __all__ = [
   "Teacher",
   "TwoHeads",
   "UpdateRule",
+  "architecture_search",
   "autoencoder",
   "barlow_twins",
   "by_gradient",
@@ -130,6 +133,7 @@ __all__ = [
   "rising_temperature",
   "rotnet",
   "scan",
+  "self_distillation",
   "self_label",
   "sepclr",
   "sie",

@@ -93,20 +93,7 @@ def by_gradient(
     params, extra = objective.init(key, batch)
     return GradientState(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params))
 
-  def mean(tree):
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-  def loss(*args):
-    # Averaged inside of the gradient too: shard_map sums gradients of what it knows to be
-    # replicated by itself, pmap does not, and so both come to the same.
-    value, aux = objective.loss(*args)
-    return mean(value), aux
-
-  def gradient(params, extra, batch, key):
-    grad_fn = jax.value_and_grad(loss, has_aux=True)
-    (value, (extra, metrics)), grads = grad_fn(params, extra, batch, key)
-    grads, metrics = mean((grads, metrics))
-    return grads, extra, {"loss": value, **metrics}
+  gradient = gradient_of(objective, axis_name=axis_name)
 
   def accumulated(params, extra, batch, key):
     size = len(jax.tree.leaves(batch)[0])
@@ -142,6 +129,37 @@ def by_gradient(
     return objective.encode(state.params, state.extra, inputs)
 
   return Learner(init, update, encode)
+
+
+def gradient_of(
+  objective: Objective, *, axis_name: str | None = None
+) -> Callable[..., tuple[Tree, Tree, Metrics]]:
+  """How an objective's loss changes with its parameters, over the whole batch.
+
+  Args:
+    objective: any.
+    axis_name: mapped axis that holds the other shards of the batch, if any.
+
+  Returns:
+    ``(params, extra, batch, key) -> (gradient, extra, metrics)``; ``loss`` is among the metrics.
+  """
+
+  def mean(tree):
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+  def loss(*args):
+    # Averaged inside of the gradient too: shard_map sums gradients of what it knows to be
+    # replicated by itself, pmap does not, and so both come to the same.
+    value, aux = objective.loss(*args)
+    return mean(value), aux
+
+  def gradient(params, extra, batch, key):
+    grad_fn = jax.value_and_grad(loss, has_aux=True)
+    (value, (extra, metrics)), grads = grad_fn(params, extra, batch, key)
+    grads, metrics = mean((grads, metrics))
+    return grads, extra, {"loss": value, **metrics}
+
+  return gradient
 
 
 def example_keys(key: jax.Array, batch: int, *, axis_name: str | None = None) -> jax.Array:

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from repjax.encoders import Features, patchify
-from repjax.learners import by_gradient
+from repjax.learners import Learner, by_gradient
 from repjax.train import sharding
 from repjax.train.feed import place_batch
 from repjax.train.mesh import make_mesh
@@ -59,13 +59,19 @@ def steps(objective, layout="one", *, batch=lambda: BATCH, count=2):
   Kept for the tests that ask again for the same; do not change what comes back.
 
   Args:
-    objective: ``axis_name -> Objective``.
+    objective: ``axis_name -> Objective``, or a `Learner` that is ready.
     layout: ``one`` device, or eight by ``pjit`` or ``pmap``, or with the state split: ``fsdp``.
     batch: ``() -> batch`` of a multiple of eight rows.
     count: updates.
   """
   make_batch, batch, optimizer = batch, batch(), optax.sgd(0.1)
-  make = lambda axis_name: by_gradient(objective(axis_name), optimizer, axis_name=axis_name)
+
+  def make(axis_name):
+    made = objective(axis_name)
+    if isinstance(made, Learner):
+      return made
+    return by_gradient(made, optimizer, axis_name=axis_name)
+
   one = make_mesh("data:1", devices=jax.devices()[:1])
   mesh = one if layout == "one" else make_mesh("fsdp:8" if layout == "fsdp" else "data:8")
   # Partitioning is what is looked at, and unoptimized programs compile in half the time.
