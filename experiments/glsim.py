@@ -4,11 +4,12 @@
 
 classifies digits of 14 pixels on canvases of 56 among pieces of other digits. All start from one
 ViT that knows digits alone, of 14, 28 and 56 pixels (``before``), and learn on in clutter for as
-many steps: by one look (``vit``), or by a second look, enlarged, at the box of the patches most like
-the class token (``glsim``), at the box of those that attention rollout leads to (``rollout``), and
-at a box of GLSim's size at a random place (``random_box``). ``vit_longer`` learns by one look for
-twice the steps, which is as much arithmetic. ``choice_multiply_adds`` is what choosing takes for an
-image beyond the ViT, whose attention weights count as known. ``accuracy`` is of 4,000 test digits.
+many steps: by one look (``vit``), or by a second look, enlarged, at the box of the patches most
+like the class token (``glsim``), at the box of those that attention rollout leads to (``rollout``),
+and at a box of GLSim's size at a random place (``random_box``). ``vit_longer`` learns by one look
+for twice the steps, which is as much arithmetic. ``choice_multiply_adds`` is what choosing takes
+for an image beyond the ViT, whose attention weights count as known. ``accuracy`` is of 4,000 test
+digits.
 """
 
 import functools
