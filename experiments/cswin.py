@@ -10,11 +10,11 @@ place of the stripes, the second time moved by half a window; ``axial`` has stri
 with its patches and biases. ``accuracy`` is of 5,000 test images; ``raw_pixels`` tells them by
 their 20 nearest neighbours.
 
-A seed takes a minute and a half of one core. Over three seeds the claim does not show at this size:
-CSWin classifies 0.412 of the images, shifted windows in the same net 0.422 and single lines 0.416,
-both beyond the noise or at its edge, without LePE 0.408, within it. Swin whole has 0.375, below
-CSWin for its patches without overlap more than for its windows, and the control 0.393. On a map of
-8x8 two blocks of any of these see everything (results/cswin.json).
+A seed takes two minutes of one core. Over three seeds the claim does not show at this size: CSWin
+classifies 0.412 of the images, shifted windows in the same net 0.422, single lines 0.416 and the
+stripes without LePE 0.408, the last two within the noise of it. Swin whole has 0.375, for what else
+differs, patches without overlap and no LePE, not for its windows; the control has 0.393. On a map
+of 8x8, two blocks of any of these let all locations see one another (results/cswin.json).
 """
 
 from typing import Literal
