@@ -7,6 +7,11 @@ multiply-adds within 5%: TNT with patches of four pixels and words of one (``tnt
 without its inner transformers, one block deeper for it (``no_inner``), and a ViT, two blocks deeper
 and with wider feed-forward layers (``vit``). ``accuracy`` is of 5,000 test images; ``raw_pixels``
 tells them by their 20 nearest neighbours.
+
+A seed takes a minute and a half of one core. Over three seeds the claim does not show after so
+short a training: TNT classifies 0.362 of the images, without its inner transformers 0.366 and the
+ViT 0.370, all within the noise of one another and all below the control, 0.402. In
+experiments/compare_backbones.py, with five times the steps, a TNT is behind a ViT as well.
 """
 
 import jax
