@@ -8,6 +8,13 @@ trains classifiers of 10,000 images of CIFAR-10, all by one recipe: nets of two 
 depthwise convolutions besides, for positions. ``accuracy`` is of 5,000 test images; ``raw_pixels``
 tells them by their 20 nearest neighbours. ``growth`` says how many times dearer an image of twice
 the side is; it has four times the locations.
+
+A seed takes three minutes of one core. Over three seeds the three are within the noise of one
+another: GLMix classifies 0.429 of the images, convolutions alone 0.434 and attention 0.437; the
+control has 0.393. GLMix takes 3.2 million multiply-adds for that where attention takes 5.8, and an
+image of twice the side 3.8 times as many where attention takes 10 times as many: as good for less
+than attention, as the paper has it, but not better than convolutions alone, after so short a
+training (results/glmix.json).
 """
 
 import jax
