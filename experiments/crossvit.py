@@ -10,6 +10,12 @@ feed-forward layers wider for it), and a deeper ViT of either size of patches. `
 
 ``fusion_growth`` says how many times dearer all cross-attention becomes where there are
 ``token_growth`` times as many tokens; attention among all tokens would grow with the square.
+
+A seed takes two minutes of one core. Over three seeds cross-attention does not help after so short
+a training, 220 steps: CrossViT classifies 0.360 of the images, branches that meet in the classifier
+alone 0.378, beyond the noise; small patches alone 0.351 and large ones 0.357, within it, and the
+control 0.402. The cost is as claimed: on an image of twice the side cross-attention is 3.7 times as
+dear, of 3.9 times as many tokens (results/crossvit.json).
 """
 
 import jax
