@@ -6,7 +6,7 @@ trains classifiers of nine classes of gratings in noise, of three wavelengths by
 that lie close together: a small convolutional net (``cnn``), the same with a branch of 24 Gabor
 filters whose waves are learned (``gabor``), and with free kernels in their place, of equal number
 and size (``free_kernels``). ``accuracy`` is the mean of ``accuracy_of_3`` and ``accuracy_of_10``
-examples a class, on 2,000 others.
+examples a class, on 2,000 others; ``raw_pixels`` tells them by the nearest neighbour.
 """
 
 import functools
@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments import claim, contest
+from repjax import evaluate
 from repjax.encoders import ConvNet, GaborBank, GaborTexture
 from repjax.train.launch import Settings, run_app
 
@@ -75,6 +76,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
       found = fit(encoder, train, test).numbers
       row = numbers.setdefault(name, found)
       row[f"accuracy_of_{few}"] = found["accuracy"]
+    bank, asked = (evaluate.pixels([part]) for part in (train, test))
+    pixels = numbers.setdefault("raw_pixels", {})
+    pixels[f"accuracy_of_{few}"] = evaluate.knn(bank, asked, k=(1,))["knn_1"]
   for row in numbers.values():
     row["accuracy"] = float(np.mean([row[f"accuracy_of_{few}"] for few in FEW]))
   return numbers
