@@ -53,6 +53,7 @@ LOSS_PARTS = {f"{n}.py" for n in ("classes", "labelled", "layout", "moments", "p
 EXPERIMENT_PARTS = {
   "experiments",
   "experiments.claim",
+  "experiments.contest",
   "experiments.descent",
   "experiments.frozen",
   "experiments.measured",

@@ -24,7 +24,13 @@ from repjax.encoders.gabor import (
   texture_statistics,
 )
 from repjax.encoders.glmix import GLMix, GLNet, glnet, pool_slots
-from repjax.encoders.glsim import GLSim, box_of_best, global_local_similarity, zoom
+from repjax.encoders.glsim import (
+  GLSim,
+  box_most_alike,
+  box_of_best,
+  global_local_similarity,
+  zoom,
+)
 from repjax.encoders.location import (
   LocationEncoder,
   SirenNet,
@@ -135,6 +141,7 @@ __all__ = [
   "VideoTransformer",
   "Waves",
   "WindowAttention",
+  "box_most_alike",
   "box_of_best",
   "class_attention",
   "compand_tree",

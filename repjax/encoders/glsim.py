@@ -1,5 +1,7 @@
 """GLSim: a ViT that looks twice, at the whole image and at the patches most like it."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -87,16 +89,31 @@ def zoom(image: jax.Array, box: jax.Array) -> jax.Array:
   return jnp.einsum("bxw,bywc->byxc", columns, wide).astype(image.dtype)
 
 
+def box_most_alike(features: Features, grid: Grid, top: int) -> jax.Array:
+  """Where GLSim looks closer: the box of the patches that are most like the class token.
+
+  Args:
+    features: of a ViT that pools its class token.
+    grid: rows and columns of the patches.
+    top: number of patches.
+
+  Returns:
+    ``[batch, 4]`` int32, as `box_of_best` has it.
+  """
+  return box_of_best(global_local_similarity(features.pooled, features.tokens), grid, top)
+
+
 class GLSim(nn.Module):
   """Encodes an image and a crop of it by the same ViT, and mixes their class tokens.
 
-  The crop is the box of the patches that are most like the class token, enlarged to the image's
-  size; no gradient flows through the choice. The ViT's parameters are under ``vit``.
+  The crop is enlarged to the image's size; no gradient flows through its choice. The ViT's
+  parameters are under ``vit``.
 
   Attributes:
     vit: with ``pool="cls"``.
     top: number of patches whose box is cropped.
     depth: number of blocks that mix the class tokens, as wide as the ViT's.
+    look: ``(features, grid, top) -> box [batch, 4]`` in patches, what is cropped.
 
   References:
     Rios et al., `Global-Local Similarity for Efficient Fine-Grained Image Recognition with Vision
@@ -107,6 +124,7 @@ class GLSim(nn.Module):
   vit: ViT
   top: int = 8
   depth: int = 1
+  look: Callable[[Features, Grid, int], jax.Array] = box_most_alike
 
   @nn.compact
   def __call__(
@@ -132,8 +150,7 @@ class GLSim(nn.Module):
     vit, patch = self.vit, pair(self.vit.patch_size)
     features = vit(image, train=train, tokens_in=tokens_in)
     grid = (image.shape[1] // patch[0], image.shape[2] // patch[1])
-    saliency = global_local_similarity(features.pooled, features.tokens)
-    box = box_of_best(lax.stop_gradient(saliency), grid, self.top)
+    box = self.look(lax.stop_gradient(features), grid, self.top)
     crop = zoom(image, box * jnp.asarray(2 * patch)[None])
     closer = vit(crop, train=train, tokens_in=tokens_in)
     x = jnp.stack([features.pooled, closer.pooled], 1)

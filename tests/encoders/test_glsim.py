@@ -9,6 +9,7 @@ import torch_names
 from torch_names import ORACLES, convert, weights
 
 from repjax.encoders import GLSim, ViT, box_of_best, global_local_similarity, zoom
+from repjax.encoders.transformer import Block, norm
 
 FIXTURE = np.load(ORACLES / "glsim.npz")
 
@@ -98,6 +99,20 @@ def test_zooming_interpolates_between_corner_pixels():
 def test_zooming_into_everything_changes_nothing():
   image = weights("image", (1, 6, 9, 3))
   close(zoom(image, jnp.asarray([[0, 0, 6, 9]])), image, 1e-6)
+
+
+def test_a_second_look_at_everything_finds_the_same_again():
+  image = weights("image", (2, 8, 12, 3))
+  everything = lambda features, grid, top: jnp.array([[0, 0, *grid]] * len(features.pooled))
+  module = GLSim(tiny(), 2, look=everything)
+  params = drawn.of_module(module, image)
+  once = tiny().apply({"params": params["params"]["vit"]}, image).pooled
+
+  def mixed(params):
+    x = Block(2, 64).apply({"params": params["mix_0"]}, jnp.stack([once, once], 1))
+    return norm(jnp.float32, None).apply({"params": params["norm"]}, x)[:, 0]
+
+  close(jax.jit(module.apply)(params, image).pooled, jax.jit(mixed)(params["params"]))
 
 
 @pytest.mark.thorough
