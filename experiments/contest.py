@@ -84,7 +84,7 @@ def train_classifier(
     learner, train, steps=steps, batch_size=min(batch_size, len(train["label"])), seed=seed
   )
   numbers = {
-    "accuracy": accuracy(learner, state, test),
+    "accuracy": claim.head_accuracy(learner, state, test["image"], test["label"]),
     "parameters": sum(x.size for x in jax.tree.leaves(state.params["encoder"])),
     "million_multiply_adds": cost(encoder, train["image"].shape[1:]) / 1e6,
   }
@@ -104,22 +104,6 @@ def cost(encoder: nn.Module, shape: tuple[int, ...]) -> float:
   image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   variables = jax.eval_shape(encoder.init, jax.random.key(0), image)
   return count_flops(encoder.apply, variables, image) / 2
-
-
-def accuracy(learner: Learner, state: Any, batch: Batch) -> float:
-  """Share of images whose label a classifier tells.
-
-  Args:
-    learner: as `train_classifier` makes it.
-    state: its state.
-    batch: ``image`` and ``label``.
-
-  Returns:
-    In [0, 1].
-  """
-  head = state.params["head"]
-  logits = claim.features(learner.encode, state, batch["image"]) @ head["kernel"] + head["bias"]
-  return float(np.mean(np.argmax(logits, -1) == batch["label"]))
 
 
 def compare(

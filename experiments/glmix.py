@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from experiments import claim, contest
 from repjax.encoders import Features, GLMix, GLNet
-from repjax.encoders.depthwise import convolve
+from repjax.encoders.convolution import convolve
 from repjax.train.launch import Settings, run_app
 
 SIDE = 32

@@ -25,7 +25,7 @@ from repjax.train.launch import Settings, run_app
 from repjax.train.schedules import cosine_power
 
 OPERATIONS = ("skip", "max_pool_3x3", "sep_conv_3x3")
-TRAIN, TEST, SEARCH, STEPS, BATCH = 2000, 4000, 200, 300, 32
+TRAIN, TEST, SEARCH, STEPS, BATCH = 2000, 4000, 300, 800, 32
 PEAK, POWER, CHOICE_RATE, RANDOM = 0.1, 10.0, 0.02, 2
 DATA = (
   "MNIST at 14x14: 2,000 images drawn anew each seed, in the search half of them for weights and "
