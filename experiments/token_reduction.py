@@ -1,0 +1,222 @@
+"""Claims of PiToMe and DivPrune: a trained net with fewer tokens, without training it again.
+
+  python -m experiments.token_reduction --data=npz:data/mnist.npz
+
+trains one small vision transformer to tell the digit of 14x14 pixels that lies somewhere on a
+canvas of 28x28 among pieces of other digits, and then takes tokens from it, with its weights as
+they are. ``merge`` is in each of the first three of its four blocks, by ToMe, PiToMe or at random,
+at keep rates of 0.8, 0.65 and 0.5 a block. ``prune`` is once, behind the attention of the first
+block, to 10, 25 and 50% of the patches: DivPrune, those that the class token attends to, with the
+others fused into one (EViT) or not, medoids of clusters (CenterCLIP's), even distances, at random.
+
+Numbers of a method are accuracies at its rates, their mean, and multiply-adds and wall time of an
+image over those of the whole net. The picture beside the record has accuracy against multiply-adds.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import claim, outcome
+from repjax import select
+from repjax.encoders import ViT
+from repjax.evaluate import figures
+from repjax.evaluate.token_groups import token_groups
+from repjax.learners import by_gradient, supervised
+from repjax.train.flops import count_flops
+from repjax.train.launch import Settings, run_app
+
+DEPTH, PATCHES = 4, 49
+ENCODER = ViT(patch_size=4, dim=64, depth=DEPTH, heads=4, pool="cls", stem="conv")
+MERGE_RATES, PRUNE_RATES = (0.8, 0.65, 0.5), (0.1, 0.25, 0.5)
+TRAIN, TEST, STEPS, BATCH = 12000, 2000, 500, 64
+DATA = (
+  "MNIST, 12,000 images of the train split, drawn anew each seed, and 2,000 of the test split, "
+  "halved to 14x14 and put at a random place of a 28x28 canvas, with six 5x5 pieces of other digits"
+)
+
+
+def study(seed: int, settings: Settings) -> claim.Numbers:
+  """Trains one net and takes tokens from it by each method."""
+  train, test = cluttered(settings, seed)
+  steps = claim.steps_of(settings, STEPS)
+  learner = by_gradient(
+    supervised(ENCODER, 10, lambda key, image: image, normalize=scaled), recipe(steps)
+  )
+  state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
+  dense = judged(state.params, test, None)
+  numbers = {"whole_net": {"accuracy": dense[0], "multiply_adds": 1.0, "time": 1.0}}
+  for rates, methods in ((MERGE_RATES, merges(seed)), (PRUNE_RATES, prunes(seed))):
+    for name, make in methods.items():
+      found = {rate: judged(state.params, test, make(rate)) for rate in rates}
+      row = {"accuracy": float(np.mean([x[0] for x in found.values()]))}
+      for rate, (accuracy, adds, seconds) in found.items():
+        row[f"accuracy_{rate}"] = accuracy
+        row[f"multiply_adds_{rate}"] = adds / dense[1]
+        row[f"time_{rate}"] = seconds / dense[2]
+      numbers[name] = row
+  draw_groups(state.params, test["image"][:8], seed)
+  return numbers
+
+
+def merges(seed: int) -> Mapping:
+  """Merging in each of the first blocks, by keep rate of a block."""
+  layers, key = range(DEPTH - 1), jax.random.key(seed)
+
+  def hook(choose):
+    return lambda rate: select.merge_between(choose, select.keep_rate(PATCHES, layers, rate))
+
+  def drawn(layer, patches, left):
+    shape = patches.tokens.shape[:2]
+    return select.random_merging(jax.random.fold_in(key, layer), *shape, left)
+
+  margin = lambda layer: 0.9 - 0.8 * layer / DEPTH
+  return {
+    "pitome": hook(lambda i, patches, left: select.pitome(patches.keys, left, margin=margin(i))),
+    "tome": hook(lambda i, patches, left: select.tome(patches.keys, left)),
+    "random_merging": hook(drawn),
+  }
+
+
+def prunes(seed: int) -> Mapping:
+  """Pruning behind the first block's attention, by the share of patches that is left."""
+  left_at = lambda rate: select.keep_rate(PATCHES, (0,), rate)
+  hook = lambda choose: lambda rate: select.drop_between(choose, left_at(rate))
+  shape = lambda patches: patches.tokens.shape[:2]
+  key = jax.random.key(seed)
+  return {
+    "divprune": hook(lambda i, patches, left: select.divprune(patches.tokens, left)),
+    "attention": hook(lambda i, patches, left: select.top_attention(patches.attention, left)),
+    "evit": lambda rate: select.fuse_between(left_at(rate)),
+    "medoids": hook(lambda i, patches, left: select.k_medoids(patches.tokens, left)),
+    "uniform": hook(lambda i, patches, left: select.uniform_tokens(*shape(patches), left)),
+    "random": hook(lambda i, patches, left: select.random_tokens(key, *shape(patches), left)),
+  }
+
+
+def cluttered(settings: Settings, seed: int) -> list[dict[str, np.ndarray]]:
+  """Digits at random places among pieces of others; train and test part."""
+  parts = claim.part_of_data(settings, train=TRAIN, test=TEST, seed=seed)
+  rngs = (np.random.default_rng((seed, number)) for number in range(2))
+  return [
+    {"image": canvases(rng, part.image), "label": part.label}
+    for rng, part in zip(rngs, parts, strict=True)
+  ]
+
+
+def canvases(rng: np.random.Generator, digits: np.ndarray, pieces: int = 6) -> np.ndarray:
+  """Puts each digit on a canvas of twice its side, over pieces of others."""
+  count, side = digits.shape[:2]
+  canvas, size = np.zeros((count, 2 * side, 2 * side, 1), np.uint8), 5
+  rows = np.arange(count)[:, None, None]
+
+  def put(images, y, x):
+    reach = np.arange(images.shape[1])
+    place = rows, y[:, None, None] + reach[:, None], x[:, None, None] + reach
+    canvas[place] = np.maximum(canvas[place], images)
+
+  for _ in range(pieces):
+    other = rng.permutation(count)
+    start = rng.integers(3, side - size - 2, (2, count))
+    reach = np.arange(size)
+    piece = digits[
+      other[:, None, None],
+      start[0][:, None, None] + reach[:, None],
+      start[1][:, None, None] + reach,
+    ]
+    put(piece, *rng.integers(0, 2 * side - size + 1, (2, count)))
+  put(digits, *rng.integers(0, side + 1, (2, count)))
+  return canvas
+
+
+def scaled(image: jax.Array) -> jax.Array:
+  """Pixels less their mean, in standard deviations."""
+  return (image - 0.1) / 0.25
+
+
+def as_input(image: jax.Array) -> jax.Array:
+  """Pixels of 0 to 255 as the net is given them."""
+  return scaled(jnp.asarray(image, jnp.float32) / 255)
+
+
+def recipe(steps: int) -> optax.GradientTransformation:
+  """AdamW, a tenth of the steps of warm-up, a cosine to zero."""
+  rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, max(steps // 10, 1), steps)
+  return optax.adamw(rate, weight_decay=0.05)
+
+
+def judged(params: claim.Tree, test: dict, reduce) -> tuple[float, float, float]:
+  """Accuracy, multiply-adds of an image, and seconds of one, with some of the tokens."""
+  vit = ENCODER.clone(reduce=reduce)
+
+  def logits(params, image):
+    pooled = vit.apply({"params": params["encoder"]}, as_input(image)).pooled
+    return pooled @ params["head"]["kernel"] + params["head"]["bias"][None]
+
+  run = jax.jit(logits)
+  batches = np.split(test["image"], 4)
+  found = np.concatenate([np.argmax(run(params, batch), -1) for batch in batches])
+  times = []
+  for batch in batches:
+    start = time.perf_counter()
+    run(params, batch).block_until_ready()
+    times.append(time.perf_counter() - start)
+  adds = count_flops(logits, params, test["image"][:1]) / 2
+  return float(np.mean(found == test["label"])), adds, min(times) / len(batches[0])
+
+
+def draw_groups(params: claim.Tree, images: np.ndarray, seed: int) -> None:
+  """Draws which patches each method takes for one, or drops."""
+  if not outcome.can_draw():
+    return
+  rows = {"image": images}
+  shown = ("pitome", merges, 0.6), ("tome", merges, 0.6), ("divprune", prunes, 0.25)
+  for name, methods, rate in (*shown, ("attention", prunes, 0.25)):
+    reduce = methods(seed)[name](rate)
+    run = functools.partial(ENCODER.clone(reduce=reduce).apply, mutable=["intermediates"])
+    _, seen = jax.jit(run)({"params": params["encoder"]}, as_input(images))
+    target = np.asarray(seen["intermediates"]["trace"][0].target)[:, 1:]
+    rows[name] = token_groups(images, target, (7, 7))
+  folder = Path("runs/token_reduction")
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / f"patches_{seed}.png").write_bytes(figures.draw_rows(rows))
+
+
+def draw_curves(path: Path) -> None:
+  """Draws accuracy against multiply-adds, means over the record's seeds."""
+  if not outcome.can_draw():
+    return
+  table = claim.summarize(json.loads(path.read_text())["runs"])
+  whole = table["whole_net"]["accuracy"]
+  panels = {}
+  for title, rates, methods in (
+    ("merged in three blocks", MERGE_RATES, merges(0)),
+    ("pruned in the first block", PRUNE_RATES, prunes(0)),
+  ):
+    line = lambda name, metric, rates=rates: [table[name][f"{metric}_{r}"] for r in sorted(rates)]
+    panels[title] = {
+      name: (
+        np.array([*line(name, "multiply_adds"), 1]),
+        np.array([*line(name, "accuracy"), whole]),
+      )
+      for name in methods
+    }
+  picture = figures.draw_curves(panels, across="multiply-adds, of those of the whole net")
+  path.with_suffix(".png").write_bytes(picture)
+
+
+def main(settings: Settings) -> None:
+  """Runs the experiment."""
+  claim.run("token_reduction", study, settings, described=DATA)
+  draw_curves(Path(settings.results or "runs/token_reduction.json"))
+
+
+if __name__ == "__main__":
+  run_app(main)
