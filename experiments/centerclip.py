@@ -5,15 +5,14 @@
 trains a transformer over the patches of six frames to find the caption of a clip among 80: which
 digit moves, in which of eight directions, on a canvas with pieces of other digits that stand
 still. Captions are embedded by their two words. Behind the first block 15 of 96 tokens are left,
-five of each of three segments of two frames: medoids of clusters, as in CenterCLIP, those of
-spectral clusters, tokens at even distances, or tokens drawn anew at each step; the net is trained
-with them. Rivals are the same net with all tokens, and an untrained one.
+five of each of three segments of two frames: medoids of clusters, as in CenterCLIP, tokens at even
+distances, or tokens drawn anew at each step; the net is trained with them. Rivals are the same net
+with all tokens, and an untrained one.
 
 Numbers are Recall@1 of captions for test clips, and multiply-adds of a clip over those of the net
 with all tokens, clustering included.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -31,9 +30,9 @@ from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
 
 FRAMES, SIDE, DIRECTIONS, SEGMENTS, LEFT = 6, 28, 8, 3, 15
-VIDEO = VideoTransformer(patch_size=7, dim=64, depth=4, heads=4, frames=FRAMES)
+VIDEO = VideoTransformer(patch_size=7, dim=48, depth=3, heads=4, frames=FRAMES)
 TOKENS = FRAMES * (SIDE // 7) ** 2
-TRAIN, TEST, STEPS, BATCH = 6000, 1000, 400, 50
+TRAIN, TEST, STEPS, BATCH = 6000, 1000, 300, 50
 DATA = (
   "MNIST, 6,000 images of the train split, drawn anew each seed, and 1,000 of the test split, "
   "halved to 14x14, each moving over a 28x28 canvas for six frames in one of eight directions, "
@@ -46,12 +45,6 @@ Choose = Callable[[jax.Array, jax.Array], select.Reduction]
 def medoids(x: jax.Array, key: jax.Array) -> select.Reduction:
   """CenterCLIP's: k-medoids in each segment."""
   return select.in_segments(select.k_medoids, x, LEFT, SEGMENTS)
-
-
-def spectral(x: jax.Array, key: jax.Array) -> select.Reduction:
-  """CenterCLIP's other: spectral clusters in each segment, at a width that suits the tokens."""
-  width = functools.partial(select.spectral_medoids, sigma=4.0)
-  return select.in_segments(width, x, LEFT, SEGMENTS)
 
 
 def uniform(x: jax.Array, key: jax.Array) -> select.Reduction:
@@ -68,7 +61,6 @@ def drawn(x: jax.Array, key: jax.Array) -> select.Reduction:
 
 METHODS = {
   "centerclip": medoids,
-  "spectral": spectral,
   "uniform": uniform,
   "random": drawn,
   "all_tokens": None,

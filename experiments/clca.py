@@ -7,8 +7,8 @@ keep a quarter of the patches, those that the class token attends to most, the o
 (``topk``) or fused into one (``evit``). Each is trained as it is, its last class token classified,
 and with CLCA: a carrier token of each block is put back behind blocks that reduce, and class tokens
 of three depths are aggregated. The plain nets keep so many patches more that they take no fewer
-multiply-adds. ``evit_head`` and ``evit_cache`` have one part of CLCA each. Rivals are the net with
-all tokens and a linear classifier of pixels.
+multiply-adds. ``evit_head`` has CLCA's head alone. Rivals are the net with all tokens and a linear
+classifier of pixels.
 
 Numbers are accuracy on test images, and multiply-adds of an image over those of the whole net.
 """
@@ -28,8 +28,8 @@ from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
 
 LAYERS, PATCHES, RATE = (1, 2), 49, 0.25
-TRAIN, STEPS, BATCH = 2000, 400, 50
-VIT = ViT(patch_size=4, dim=64, depth=4, heads=4, pool="cls", positions="learned")
+TRAIN, STEPS, BATCH = 2000, 250, 50
+VIT = ViT(patch_size=4, dim=48, depth=4, heads=4, pool="cls", positions="learned")
 DATA = (
   "MNIST: 2,000 images of the train split and 2,000 of the test split, drawn anew each seed; noise "
   "and shifts of up to one pixel"
@@ -65,7 +65,7 @@ def nets() -> dict[str, nn.Module]:
   """The nets that are compared."""
   found = {"whole_net": VIT}
   for name in ("evit", "topk"):
-    parts = {"clca": (True, 2), "head": (False, 2), "cache": (True, 0)}
+    parts = {"clca": (True, 2), "head": (False, 2)}
     for part, (cache, kernels) in parts.items():
       if name == "evit" or part == "clca":
         vit = reducing(name, registers=int(cache))

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from experiments import claim, outcome
 from repjax import select
@@ -36,6 +37,7 @@ from repjax.train.launch import Settings, run_app
 DEPTH, PATCHES = 4, 49
 ENCODER = ViT(patch_size=4, dim=48, depth=DEPTH, heads=4, pool="cls", stem="conv")
 MERGE_RATES, PRUNE_RATES = (0.8, 0.65, 0.5), (0.1, 0.25, 0.5)
+DRAWN = (("pitome", 0.65), ("tome", 0.65), ("divprune", 0.25), ("attention", 0.25))
 TRAIN, TEST, STEPS, BATCH = 12000, 1000, 400, 64
 DATA = (
   "MNIST, 12,000 images of the train split, drawn anew each seed, and 1,000 of the test split, "
@@ -51,18 +53,25 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     supervised(ENCODER, 10, lambda key, image: image, normalize=scaled), recipe(steps)
   )
   state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
-  dense = judged(state.params, test, None)
-  numbers = {"whole_net": {"accuracy": dense[0], "multiply_adds": 1.0, "time": 1.0}}
+  ((accuracy, adds, seconds, _),) = judged(state.params, test, [None])
+  numbers = {"whole_net": {"accuracy": accuracy, "multiply_adds": 1.0, "time": 1.0}}
+  drawn = {"image": test["image"][:8]}
   for rates, methods in ((MERGE_RATES, merges(seed)), (PRUNE_RATES, prunes(seed))):
-    for name, make in methods.items():
-      found = {rate: judged(state.params, test, make(rate)) for rate in rates}
-      row = {"accuracy": float(np.mean([x[0] for x in found.values()]))}
-      for rate, (accuracy, adds, seconds) in found.items():
-        row[f"accuracy_{rate}"] = accuracy
-        row[f"multiply_adds_{rate}"] = adds / dense[1]
-        row[f"time_{rate}"] = seconds / dense[2]
-      numbers[name] = row
-  draw_groups(state.params, test["image"][:8], seed)
+    rows = {name: {"accuracy": 0.0} for name in methods}
+    for rate in rates:
+      found = judged(state.params, test, [make(rate) for make in methods.values()])
+      for name, one in zip(methods, found, strict=True):
+        rows[name]["accuracy"] += one[0] / len(rates)
+        rows[name][f"accuracy_{rate}"] = one[0]
+        rows[name][f"multiply_adds_{rate}"] = one[1] / adds
+        rows[name][f"time_{rate}"] = one[2] / seconds
+        if (name, rate) in DRAWN:
+          drawn[name] = token_groups(drawn["image"], one[3][:8, 1:], (7, 7))
+    numbers |= rows
+  if outcome.can_draw():
+    folder = Path("runs/token_reduction")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"patches_{seed}.png").write_bytes(figures.draw_rows(drawn))
   return numbers
 
 
@@ -152,41 +161,39 @@ def recipe(steps: int) -> optax.GradientTransformation:
   return optax.adamw(rate, weight_decay=0.05)
 
 
-def judged(params: claim.Tree, test: dict, reduce) -> tuple[float, float, float]:
-  """Accuracy, multiply-adds of an image, and seconds of one, with some of the tokens."""
-  vit = ENCODER.clone(reduce=reduce)
+def judged(params: claim.Tree, test: dict, hooks: list) -> list[tuple]:
+  """Of each hook: accuracy, multiply-adds of an image, seconds of one, and where tokens went."""
 
-  def logits(params, image):
-    pooled = vit.apply({"params": params["encoder"]}, as_input(image)).pooled
-    return pooled @ params["head"]["kernel"] + params["head"]["bias"][None]
+  def logits(params, image, reduce):
+    net = functools.partial(ENCODER.clone(reduce=reduce).apply, mutable=["intermediates"])
+    features, seen = net({"params": params["encoder"]}, as_input(image))
+    trace = seen["intermediates"]["trace"][0].target if "intermediates" in seen else None
+    return features.pooled @ params["head"]["kernel"] + params["head"]["bias"][None], trace
+
+  def chosen(params, image, which):
+    # One program for all, which are alike but for the choice, and each is timed alone.
+    def reduce(layer, between):
+      branches = [functools.partial(hook, layer) for hook in hooks]
+      return lax.switch(which, branches, between) if layer < DEPTH - 1 else between
+
+    return logits(params, image, None if hooks == [None] else reduce)
 
   batches = np.split(test["image"], 8)
-  run = jax.jit(logits).lower(params, batches[0]).compile()
-  found, times = [], []
-  for batch in batches:
-    start = time.perf_counter()
-    found.append(np.argmax(run(params, batch), -1))
-    times.append(time.perf_counter() - start)
-  adds = count_flops(logits, params, test["image"][:1]) / 2
-  accuracy = float(np.mean(np.concatenate(found) == test["label"]))
-  return accuracy, adds, min(times) / len(batches[0])
-
-
-def draw_groups(params: claim.Tree, images: np.ndarray, seed: int) -> None:
-  """Draws which patches each method takes for one, or drops."""
-  if not outcome.can_draw():
-    return
-  rows = {"image": images}
-  shown = ("pitome", merges, 0.6), ("tome", merges, 0.6), ("divprune", prunes, 0.25)
-  for name, methods, rate in (*shown, ("attention", prunes, 0.25)):
-    reduce = methods(seed)[name](rate)
-    run = functools.partial(ENCODER.clone(reduce=reduce).apply, mutable=["intermediates"])
-    _, seen = jax.jit(run)({"params": params["encoder"]}, as_input(images))
-    target = np.asarray(seen["intermediates"]["trace"][0].target)[:, 1:]
-    rows[name] = token_groups(images, target, (7, 7))
-  folder = Path("runs/token_reduction")
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / f"patches_{seed}.png").write_bytes(figures.draw_rows(rows))
+  run = jax.jit(chosen).lower(params, batches[0], 0).compile()
+  rows = []
+  for number, hook in enumerate(hooks):
+    found, times, targets = [], [], []
+    for batch in batches:
+      start = time.perf_counter()
+      out, target = jax.block_until_ready(run(params, batch, number))
+      times.append(time.perf_counter() - start)
+      found.append(np.argmax(out, -1))
+      targets.append(target)
+    accuracy = float(np.mean(np.concatenate(found) == test["label"]))
+    count = functools.partial(logits, reduce=hook)
+    adds = count_flops(lambda p, x, f=count: f(p, x)[0], params, batches[0][:1]) / 2
+    rows.append((accuracy, adds, min(times) / len(batches[0]), targets[0]))
+  return rows
 
 
 def draw_curves(path: Path) -> None:
