@@ -24,8 +24,7 @@ def token_groups(images: np.ndarray, target: np.ndarray, grid: tuple[int, int]) 
     ValueError: if the grid does not fit.
 
   References:
-    Bolya et al., `Token Merging: Your ViT But Faster <https://arxiv.org/abs/2210.09461>`_, 2022,
-    figure 4.
+    Bolya et al., `Token Merging: Your ViT But Faster <https://arxiv.org/abs/2210.09461>`_, 2022.
   """
   count, height, width = images.shape[:3]
   rows, columns = grid

@@ -67,8 +67,8 @@ def evit(attention: jax.Array, left: int) -> Reduction:
 
   References:
     Liang et al., `Not All Patches are What You Need: Expediting Vision Transformers via Token
-    Reorganizations <https://arxiv.org/abs/2202.07800>`_, 2022, section 3. The official code puts
-    the fused token last.
+    Reorganizations <https://arxiv.org/abs/2202.07800>`_, 2022. The official code puts the fused
+    token last.
   """
   tokens = attention.shape[1]
   check_left(left, tokens, min(2, tokens))
@@ -90,7 +90,7 @@ def fuse(reduction: Reduction, x: jax.Array, attention: jax.Array) -> jax.Array:
 
   References:
     Liang et al., `Not All Patches are What You Need: Expediting Vision Transformers via Token
-    Reorganizations <https://arxiv.org/abs/2202.07800>`_, 2022, eq. 4.
+    Reorganizations <https://arxiv.org/abs/2202.07800>`_, 2022, as in the official code.
   """
   shared = add_up(reduction, jnp.ones_like(attention)) > 1
   shared = jnp.take_along_axis(shared, jnp.maximum(reduction.target, 0), 1)

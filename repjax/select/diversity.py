@@ -64,7 +64,8 @@ def divprune(tokens: jax.Array, left: int) -> Reduction:
 
   References:
     Alvar et al., `DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models
-    <https://arxiv.org/abs/2503.02175>`_, 2025, section 3 and algorithm 1.
+    <https://arxiv.org/abs/2503.02175>`_, 2025; the official operations as other repositories have
+    them.
   """
   count = tokens.shape[1]
   distances = jax.vmap(cosine_distance)(tokens, tokens)

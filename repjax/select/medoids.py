@@ -33,7 +33,7 @@ def k_medoids(tokens: jax.Array, left: int, *, iterations: int = 60) -> Reductio
 
   References:
     Zhao et al., `CenterCLIP: Token Clustering for Efficient Text-Video Retrieval
-    <https://arxiv.org/abs/2205.00823>`_, 2022, section 3.3.1 and the official code.
+    <https://arxiv.org/abs/2205.00823>`_, 2022, as in the official code.
     Katsavounidis et al., `A new initialization technique for generalized Lloyd iteration
     <https://doi.org/10.1109/97.329844>`_, 1994 (KKZ).
   """
@@ -63,7 +63,7 @@ def spectral_medoids(
 
   References:
     Zhao et al., `CenterCLIP: Token Clustering for Efficient Text-Video Retrieval
-    <https://arxiv.org/abs/2205.00823>`_, 2022, section 3.3.2. The official code corrects the signs
+    <https://arxiv.org/abs/2205.00823>`_, 2022. The official code corrects the signs
     of eigenvectors, on which distances between rows do not depend, and starts from the longest of
     rows of unit length, which rounding decides; here from the one that is longest before.
   """
@@ -96,8 +96,8 @@ def in_segments(
 
   References:
     Zhao et al., `CenterCLIP: Token Clustering for Efficient Text-Video Retrieval
-    <https://arxiv.org/abs/2205.00823>`_, 2022, section 3.2. There each segment is a sequence of its
-    own afterwards.
+    <https://arxiv.org/abs/2205.00823>`_, 2022. There each segment is a sequence of its own
+    afterwards.
   """
   batch, count, dim = tokens.shape
   if count % segments or left % segments:

@@ -99,7 +99,7 @@ def pitome(
 
   References:
     Tran et al., `Accelerating Transformers with Spectrum-Preserving Token Merging
-    <https://arxiv.org/abs/2405.16148>`_, 2024, algorithm 1; the official code's arithmetic.
+    <https://arxiv.org/abs/2405.16148>`_, 2024, as in the official code.
   """
   tokens = keys.shape[1]
   candidates = 2 * (tokens - left) if candidates is None else candidates
