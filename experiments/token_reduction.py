@@ -2,12 +2,12 @@
 
   python -m experiments.token_reduction --data=npz:data/mnist.npz
 
-trains one small vision transformer to tell the digit of 14x14 pixels that lies somewhere on a
-canvas of 28x28 among pieces of other digits, and then takes tokens from it, with its weights as
-they are. ``merge`` is in each of the first three of its four blocks, by ToMe, PiToMe or at random,
-at keep rates of 0.8, 0.65 and 0.5 a block. ``prune`` is once, behind the attention of the first
-block, to 10, 25 and 50% of the patches: DivPrune, those that the class token attends to, with the
-others fused into one (EViT) or not, medoids of clusters (CenterCLIP's), even distances, at random.
+trains one small vision transformer to tell digits of 28x28 pixels on which pieces of other digits
+lie, and then takes tokens from it, with its weights as they are. Merging is in each of the first
+three of its four blocks, by PiToMe, ToMe or at random, at keep rates of 0.8, 0.65 and 0.5 a block.
+Pruning is once, behind the attention of the first block, to 10, 25 and 50% of the patches:
+DivPrune, those that the class token attends to, with the others fused into one (EViT) or not,
+medoids of clusters (CenterCLIP's), even distances, at random.
 
 Numbers of a method are accuracies at its rates, their mean, and multiply-adds and wall time of an
 image over those of the whole net. The picture beside the record has accuracy against multiply-adds.
@@ -38,10 +38,10 @@ DEPTH, PATCHES = 4, 49
 ENCODER = ViT(patch_size=4, dim=48, depth=DEPTH, heads=4, pool="cls", stem="conv")
 MERGE_RATES, PRUNE_RATES = (0.8, 0.65, 0.5), (0.1, 0.25, 0.5)
 DRAWN = (("pitome", 0.65), ("tome", 0.65), ("divprune", 0.25), ("attention", 0.25))
-TRAIN, TEST, STEPS, BATCH = 12000, 1000, 400, 64
+TEST, STEPS, BATCH = 1000, 400, 64
 DATA = (
-  "MNIST, 12,000 images of the train split, drawn anew each seed, and 1,000 of the test split, "
-  "halved to 14x14 and put at a random place of a 28x28 canvas, with six 5x5 pieces of other digits"
+  "MNIST, 12,000 images of the train split and 1,000 of the test split, with four 6x6 pieces of "
+  "other digits on each, drawn anew each seed"
 )
 
 
@@ -111,38 +111,25 @@ def prunes(seed: int) -> Mapping:
 
 
 def cluttered(settings: Settings, seed: int) -> list[dict[str, np.ndarray]]:
-  """Digits at random places among pieces of others; train and test part."""
-  parts = claim.part_of_data(settings, train=TRAIN, test=TEST, seed=seed)
-  rngs = (np.random.default_rng((seed, number)) for number in range(2))
-  return [
-    {"image": canvases(rng, part.image), "label": part.label}
-    for rng, part in zip(rngs, parts, strict=True)
-  ]
+  """Digits among pieces of others; train and test part."""
+  train, _, test = claim.three_parts(settings, image_size=28, seed=seed)
+  test = {name: array[:TEST] for name, array in test.items()}
+  rng = np.random.default_rng(seed)
+  return [part | {"image": with_pieces(rng, part["image"])} for part in (train, test)]
 
 
-def canvases(rng: np.random.Generator, digits: np.ndarray, pieces: int = 6) -> np.ndarray:
-  """Puts each digit on a canvas of twice its side, over pieces of others."""
+def with_pieces(rng: np.random.Generator, digits: np.ndarray, pieces: int = 4) -> np.ndarray:
+  """Puts 6x6 pieces of other digits anywhere on each."""
   count, side = digits.shape[:2]
-  canvas, size = np.zeros((count, 2 * side, 2 * side, 1), np.uint8), 5
+  images, reach = digits.copy(), np.arange(6)
   rows = np.arange(count)[:, None, None]
-
-  def put(images, y, x):
-    reach = np.arange(images.shape[1])
-    place = rows, y[:, None, None] + reach[:, None], x[:, None, None] + reach
-    canvas[place] = np.maximum(canvas[place], images)
-
   for _ in range(pieces):
-    other = rng.permutation(count)
-    start = rng.integers(3, side - size - 2, (2, count))
-    reach = np.arange(size)
-    piece = digits[
-      other[:, None, None],
-      start[0][:, None, None] + reach[:, None],
-      start[1][:, None, None] + reach,
-    ]
-    put(piece, *rng.integers(0, 2 * side - size + 1, (2, count)))
-  put(digits, *rng.integers(0, side + 1, (2, count)))
-  return canvas
+    y, x = rng.integers(6, side - 12, (2, count, 1, 1))
+    piece = digits[rng.permutation(count)[:, None, None], y + reach[:, None], x + reach]
+    y, x = rng.integers(0, side - 5, (2, count, 1, 1))
+    place = rows, y + reach[:, None], x + reach
+    images[place] = np.maximum(images[place], piece)
+  return images
 
 
 def scaled(image: jax.Array) -> jax.Array:
