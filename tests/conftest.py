@@ -37,6 +37,7 @@ UNOPTIMIZED = {
   "heads": ("nearest_keys",),
   "measure": (),
   "pretrained": (),
+  "select": (),
 }
 
 

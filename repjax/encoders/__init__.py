@@ -1,6 +1,7 @@
 """Encoders: inputs to features, as Flax modules."""
 
 from repjax.encoders.autoencoder import Autoencoder
+from repjax.encoders.clca import CLCA
 from repjax.encoders.compander import Companded, compand_tree, expand_tree
 from repjax.encoders.convnet import ConvNet
 from repjax.encoders.convnext import ConvNeXt, GlobalResponseNorm, convnext
@@ -74,6 +75,7 @@ from repjax.encoders.video import VideoTransformer
 from repjax.encoders.vit import SIZES, ViT, stack_blocks, unstack_blocks, vit
 
 __all__ = [
+  "CLCA",
   "DEPTHS",
   "DHVT",
   "GRU",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,25 @@ from repjax.encoders.positions import Grid, Rotation, relative_offsets, rotate
 
 Implementation = Literal["auto", "xla", "cudnn"]
 Activation = Callable[[jax.Array], jax.Array]
+
+
+class Between(NamedTuple):
+  """What a block shows between its attention and its feed-forward layer, for fewer tokens.
+
+  Attributes:
+    tokens: ``[batch, tokens, dim]``.
+    query: ``[batch, tokens, heads, head_dim]`` of the attention, as scores have them.
+    key: same shape.
+    sizes: ``[batch, tokens]``, for how many tokens each stands to those that attend to it; all
+      alike if absent.
+    trace: what the blocks before told of where tokens went; nothing if absent.
+  """
+
+  tokens: jax.Array
+  query: jax.Array
+  key: jax.Array
+  sizes: jax.Array | None
+  trace: Any
 
 
 def dense(
@@ -144,7 +163,8 @@ class Attention(nn.Module):
     where: jax.Array | None = None,
     bias: jax.Array | None = None,
     rotation: Rotation | None = None,
-  ) -> jax.Array:
+    show: bool = False,
+  ) -> Any:
     """Attends.
 
     Args:
@@ -154,9 +174,11 @@ class Attention(nn.Module):
         if absent. Not for cuDNN.
       bias: ``[batch or 1, heads or 1, queries, tokens]``, added to the scores.
       rotation: turns queries and keys, of a sequence that attends to itself.
+      show: whether to return queries and keys too.
 
     Returns:
-      ``[batch, queries, dim]``.
+      ``[batch, queries, dim]``; with ``show`` also queries and keys, ``[batch, queries or tokens,
+      heads, head_dim]``.
 
     Raises:
       ValueError: if there is a ``where`` and the implementation is ``cudnn``.
@@ -203,7 +225,8 @@ class Attention(nn.Module):
     y = y.reshape(*y.shape[:2], dim)
     if self.inner_norm is not None:
       y = norm(self.dtype, "norm", epsilon=self.inner_norm)(y)
-    return dense(dim, self.dtype, "out")(y)[:, :count]
+    y = dense(dim, self.dtype, "out")(y)[:, :count]
+    return (y, query[:, :count], key[:, :tokens]) if show else y
 
 
 def _even(x: jax.Array) -> jax.Array:
@@ -321,6 +344,7 @@ class Block(nn.Module):
     norm_first: whether norms come first, or after the sums as in BERT.
     attention_norm: whether there is a norm before the attention's last layer.
     mlp_norm: whether there is one before the feed-forward layer's last.
+    reduce: makes fewer tokens between attention and feed-forward layer; none if absent.
 
   References:
     Touvron et al., `Going Deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_,
@@ -342,6 +366,7 @@ class Block(nn.Module):
   norm_first: bool = True
   attention_norm: bool = False
   mlp_norm: bool = False
+  reduce: Callable[[Between], Between] | None = None
 
   @nn.compact
   def __call__(
@@ -351,17 +376,22 @@ class Block(nn.Module):
     where: jax.Array | None = None,
     bias: jax.Array | None = None,
     rotation: Rotation | None = None,
-  ) -> jax.Array:
-    """Maps ``[batch, tokens, dim]`` to the same shape.
+    sizes: jax.Array | None = None,
+    trace: Any = None,
+  ) -> Any:
+    """Maps ``[batch, tokens, dim]`` to the same shape, or to fewer tokens with ``reduce``.
 
     Args:
       x: the sequence.
       where: boolean, broadcast to ``[batch, heads, tokens, tokens]``: what each token may see.
       bias: of the attention's scores, ``[batch or 1, heads or 1, tokens, tokens]``.
       rotation: of queries and keys.
+      sizes: ``[batch, tokens]``, for how many tokens each stands; their logarithm is added to the
+        scores. All alike if absent.
+      trace: for ``reduce``.
 
     Returns:
-      What the next block sees.
+      What the next block sees; with ``reduce`` a tuple of that, its sizes and its trace.
     """
     x = split_batch(x)
     norm_1, norm_2 = (norm(self.dtype, f"norm_{i}", epsilon=self.epsilon) for i in (1, 2))
@@ -371,7 +401,18 @@ class Block(nn.Module):
     attention = Attention(self.heads, self.dtype, self.attention, **options)
     options = {"inner_norm": inner(self.mlp_norm), "name": "mlp"}
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, **options)
+    if sizes is not None:
+      shape = (len(x), 1, x.shape[1], x.shape[1])
+      own = jnp.broadcast_to(jnp.log(sizes)[:, None, None], shape)
+      bias = own if bias is None else own + bias
     seen = {"where": where, "bias": bias, "rotation": rotation}
+    if self.reduce is not None:
+      y, query, key = attention(norm_1(x) if self.norm_first else x, show=True, **seen)
+      x = x + self._scaled(y, "scale_1")
+      x = x if self.norm_first else norm_1(x)
+      x, _, _, sizes, trace = self.reduce(Between(x, query, key, sizes, trace))
+      y = self._scaled(mlp(norm_2(x) if self.norm_first else x), "scale_2")
+      return (x + y if self.norm_first else norm_2(x + y)), sizes, trace
     first = lambda y: self._scaled(attention(y, **seen), "scale_1")
     second = lambda y: self._scaled(mlp(y), "scale_2")
     if self.norm_first:
@@ -411,11 +452,19 @@ class AttentionPool(nn.Module):
   epsilon: float = 1e-6
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, tokens, dim]`` to ``[batch, dim]``."""
+  def __call__(self, x: jax.Array, *, bias: jax.Array | None = None) -> jax.Array:
+    """Maps ``[batch, tokens, dim]`` to ``[batch, dim]``.
+
+    Args:
+      x: the tokens.
+      bias: of the probe's scores, ``[batch or 1, heads or 1, 1, tokens]``.
+
+    Returns:
+      What the probe finds.
+    """
     batch, _, dim = x.shape
     probe = self.param("probe", nn.initializers.xavier_uniform(), (1, dim))
     queries = jnp.broadcast_to(probe.astype(x.dtype), (batch, 1, dim))
-    x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries)
+    x = Attention(self.heads, self.dtype, self.attention, name="attention")(x, queries, bias=bias)
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, name="mlp")
     return (x + mlp(norm(self.dtype, "norm", epsilon=self.epsilon)(x)))[:, 0]

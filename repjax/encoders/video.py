@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from repjax.encoders.features import Features
 from repjax.encoders.positions import pair, patchify, sincos_2d
 from repjax.encoders.transformer import Block, Implementation, dense, norm
+from repjax.encoders.vit import TokensIn
 
 
 class VideoTransformer(nn.Module):
@@ -42,7 +43,12 @@ class VideoTransformer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, video: jax.Array, *, train: bool = False, keep: jax.Array | None = None
+    self,
+    video: jax.Array,
+    *,
+    train: bool = False,
+    keep: jax.Array | None = None,
+    tokens_in: TokensIn | None = None,
   ) -> Features:
     """Encodes clips.
 
@@ -51,6 +57,8 @@ class VideoTransformer(nn.Module):
       train: without effect; every encoder takes it.
       keep: ``[batch, kept]`` int32, the patches that go in, numbered frame after frame, each in
         raster order; all if absent.
+      tokens_in: ``(layer, [batch, n, dim]) -> [batch, m, dim]``, called before each block, such as
+        to leave the medoids of segments (`repjax.select.in_segments`).
 
     Returns:
       Features; ``tokens`` in the order of ``keep``, ``pooled`` their mean.
@@ -75,6 +83,7 @@ class VideoTransformer(nn.Module):
     layers = []
     for i in range(self.depth):
       mlp_dim = int(self.mlp_ratio * self.dim)
+      x = x if tokens_in is None else tokens_in(i, x)
       x = Block(self.heads, mlp_dim, self.dtype, self.attention, name=f"block_{i}")(x)
       layers.append(x)
     tokens = norm(self.dtype, "norm")(x)

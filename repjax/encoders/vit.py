@@ -28,6 +28,7 @@ from repjax.encoders.stages import check_image
 from repjax.encoders.transformer import (
   Activation,
   AttentionPool,
+  Between,
   Block,
   Implementation,
   check_heads,
@@ -37,6 +38,7 @@ from repjax.encoders.transformer import (
 )
 
 TokensIn = Callable[[int, jax.Array], jax.Array]
+Reduce = Callable[[int, Between], Between]
 
 _token_init = nn.initializers.normal(0.02)
 
@@ -122,6 +124,10 @@ class ViT(nn.Module):
     remat: recompute each block in the backward pass rather than store its activations.
     dtype: of the computation.
     attention: ``xla``, ``cudnn``, or ``auto``: cuDNN on a GPU in 16 bits, XLA elsewhere.
+    reduce: ``(layer, Between) -> Between``, called in each block between attention and feed-forward
+      layer, with fewer tokens in what it returns, merged or dropped; see `repjax.select`. It has no
+      weights, so that ``vit.clone(reduce=...)`` takes those of ``vit``. Means over patches are then
+      by size, and the trace behind the last block is sown as ``trace`` among ``intermediates``.
 
   References:
     Dosovitskiy et al., `An Image is Worth 16x16 Words <https://arxiv.org/abs/2010.11929>`_, 2020.
@@ -157,6 +163,7 @@ class ViT(nn.Module):
   remat: bool = False
   dtype: DTypeLike = jnp.float32
   attention: Implementation = "auto"
+  reduce: Reduce | None = None
 
   @nn.compact
   def __call__(
@@ -241,15 +248,12 @@ class ViT(nn.Module):
     options |= {"layer_scale": self.layer_scale, "attention_norm": self.attention_norm}
     options |= {"mlp_norm": self.mlp_norm}
     make = functools.partial(make, self.heads, mlp_dim, self.dtype, self.attention, **options)
-
-    def run(block, x, own):
-      turned = seen if own is None else seen | {"rotation": kept(rotary_mixed(grid, own))}
-      return block(x, **turned)
-
+    turned = lambda own: seen if own is None else seen | {"rotation": kept(rotary_mixed(grid, own))}
+    sizes, trace = None, None
     if self.scan:
 
       def body(block, x, own):
-        x = run(block, x, own)
+        x = block(x, **turned(own))
         return x, x
 
       loop = nn.scan(
@@ -261,19 +265,30 @@ class ViT(nn.Module):
       layers = []
       for i in range(self.depth):
         x = x if tokens_in is None else tokens_in(i, x)
-        x = run(make(name=f"block_{i}"), x, None if frequencies is None else frequencies[i])
+        own = turned(None if frequencies is None else frequencies[i])
+        if self.reduce is None:
+          x = make(name=f"block_{i}")(x, **own)
+        else:
+          block = make(reduce=functools.partial(self.reduce, i), name=f"block_{i}")
+          x, sizes, trace = block(x, sizes=sizes, trace=trace, **_follow(own, trace, first))
         layers.append(x)
+    if trace is not None:
+      self.sow("intermediates", "trace", trace)
 
     final = norm(self.dtype, "norm", epsilon=self.epsilon)
     x = x if self.norm_after_pool else final(x)
     tokens = x[:, first:]
     if self.pool == "cls":
       pooled = jnp.mean(x[:, :2], 1) if self.distillation_token else x[:, 0]
+    elif self.pool == "mean" and sizes is not None:
+      weights = sizes[:, first:] / jnp.sum(sizes[:, first:], 1, keepdims=True)
+      pooled = jnp.sum(tokens * weights[..., None].astype(tokens.dtype), 1)
     elif self.pool == "mean":
       pooled = jnp.mean(tokens, 1)
     else:
       shape = (self.heads, mlp_dim, self.dtype, self.attention, self.activation, self.epsilon)
-      pooled = AttentionPool(*shape, name="pool")(tokens)
+      bias = None if sizes is None else jnp.log(sizes[:, first:])[:, None, None]
+      pooled = AttentionPool(*shape, name="pool")(tokens, bias=bias)
     pooled = final(pooled) if self.norm_after_pool else pooled
     if self.projection is not None:
       pooled = dense(self.projection, self.dtype, "projection", bias=False)(pooled)
@@ -384,6 +399,17 @@ def unstack_blocks(params: dict) -> dict:
   return rest | {f"block_{i}": take(i) for i in range(depth)}
 
 
+def _follow(seen, trace, first):
+  """Gives the tokens that are left the rotary positions of those whose places they take."""
+  if trace is None or "rotation" not in seen:
+    return seen
+  kept = trace.kept[:, first:] - first
+  shape = (len(kept), *seen["rotation"].sin.shape[1:])
+  tables = (jnp.broadcast_to(table, shape) for table in seen["rotation"])
+  take = jax.vmap(lambda table, rows: table[rows])
+  return {"rotation": Rotation(*(take(table, kept) for table in tables))}
+
+
 def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Array | None) -> None:
   """Raises if sizes do not divide or options contradict each other."""
   check_image(image)
@@ -415,8 +441,15 @@ def _check(vit: ViT, image: jax.Array, tokens_in: TokensIn | None, mask: jax.Arr
     raise ValueError(
       f"rotary positions need dim / heads divisible by 4, got {vit.dim // vit.heads}"
     )
-  if vit.scan and tokens_in is not None:
+  if vit.reduce is not None and vit.positions == "relative":
     raise ValueError(
-      "tokens_in needs scan=False, got scan=True, where all blocks share one program; "
-      "build the ViT with scan=False and convert parameters with unstack_blocks"
+      "reduce= needs positions of single tokens, got positions='relative', whose biases are those "
+      "of a whole grid; choose a ViT with others"
+    )
+  hooks = {"tokens_in": tokens_in, "reduce": vit.reduce}
+  hook = next((name for name, given in hooks.items() if given is not None), None)
+  if vit.scan and hook:
+    raise ValueError(
+      f"{hook} needs scan=False, got scan=True, where all blocks share one program; build "
+      "the ViT with scan=False and convert parameters with unstack_blocks"
     )
