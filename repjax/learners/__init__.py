@@ -3,6 +3,7 @@
 from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, neighbor_graph
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
+from repjax.learners.bt2 import bt2
 from repjax.learners.byol import byol
 from repjax.learners.ccd import ccd
 from repjax.learners.cmim import cmim
@@ -80,6 +81,7 @@ __all__ = [
   "UpdateRule",
   "autoencoder",
   "barlow_twins",
+  "bt2",
   "by_gradient",
   "byol",
   "ccd",
