@@ -2,10 +2,10 @@
 
   python -m experiments.bt2 --data=npz:data/mnist.npz
 
-trains a net of three dense layers on five classes of MNIST, ``old``, and others on all ten, and asks them, with
-test images of all classes, in a gallery by the old model and in one of their own: ``old_gallery``
-and ``own`` are the shares of queries whose nearest image is of their class, with ``_map`` the mean
-average precision over the whole gallery.
+trains a net of three dense layers on five classes of MNIST, ``old``, and others on all ten, and
+asks them, with test images of all classes, in a gallery by the old model and in one of their own:
+``old_gallery`` and ``own`` are the shares of queries whose nearest image is of their class, with
+``_map`` the mean average precision over the whole gallery.
 
 ``independent`` is a new model for itself. ``bct`` is told apart by the old class means besides,
 ``bct_wide`` too, with as many more dimensions as ``bt2`` has: 4 on top of 16. ``untrained`` and

@@ -17,6 +17,7 @@ from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
 from repjax.learners.equivariant_points import equivariant_points
+from repjax.learners.fcpl import fcpl
 from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.hybrid_distill import hybrid_distill
 from repjax.learners.hydra import PairGates, hydra
@@ -38,6 +39,7 @@ from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
+from repjax.learners.referential_game import referential_game, symbols
 from repjax.learners.rotnet import rotnet
 from repjax.learners.scan import scan, self_label
 from repjax.learners.sepclr import Separation, sepclr
@@ -100,6 +102,7 @@ __all__ = [
   "dinov2",
   "dmt_jepa",
   "equivariant_points",
+  "fcpl",
   "feature_synthesis",
   "first_clusters",
   "hybrid_distill",
@@ -127,6 +130,7 @@ __all__ = [
   "obow",
   "reconstruct",
   "reconstruct_mae",
+  "referential_game",
   "restart_heads",
   "rising_momentum",
   "rising_temperature",
@@ -144,6 +148,7 @@ __all__ = [
   "sup_con",
   "supervised",
   "swav",
+  "symbols",
   "t_jepa",
   "transitive_invariance",
   "umt",
