@@ -11,12 +11,12 @@ all conjunctions of the attributes that net k names (Bayes with the size princip
 representations generalise better by rules and worse by similarity.
 
 ``marks_k`` are other concepts, twelve, each a preference for some of twelve kinds of marks, and
-images with k marks: ``length`` is how many attributes, kinds that are there, describe a concept, at
-least twice as frequent there as elsewhere (representativeness above log 2). ``shuffled_k`` does not
-know of which concept an image is. The paper claims that the length rises with the visual complexity
-k and then falls.
+images with k marks: ``length`` is how many attributes describe an image, kinds that are there and
+that are at least twice as frequent in its concept as elsewhere (representativeness above log 2).
+``shuffled_k`` does not know of which concept an image is. The paper claims that the length rises
+with the visual complexity, here k, and then falls.
 
-A seed takes SECONDS of one core.
+A seed takes 20 seconds of one core.
 """
 
 import functools
@@ -161,10 +161,10 @@ def describing(rng: np.random.Generator) -> claim.Numbers:
 
 
 def description_length(there: np.ndarray) -> float:
-  """Mean number of attributes of representativeness above log 2; ``[concepts, images, kinds]``."""
+  """Mean number of attributes that an image, ``[concepts, images, kinds]``, is described by."""
   likelihood = (there.sum(1) + 1) / (there.shape[1] + 2)
   value = representativeness(jnp.asarray(likelihood, jnp.float32), jnp.ones(len(there)))
-  return float(np.mean(np.sum(np.asarray(value) > np.log(2), 1)))
+  return float(np.mean(np.sum(there & (np.asarray(value) > np.log(2))[:, None], 2)))
 
 
 def main(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from scipy.linalg import expm
 
 from repjax.learners import bt2, compatible
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 ENCODER = layouts.Tiny()
 RNG = np.random.default_rng(1)
 DIM, KEPT, ADDED, CLASSES, SHARE, HOLD = 5, 4, 2, 3, 1.5, 3.0

@@ -3,9 +3,11 @@
 import jax
 import layouts
 import numpy as np
+import pytest
 
 from repjax.learners import fcpl
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 ENCODER = layouts.Tiny()
 RNG = np.random.default_rng(2)
 MARGIN, SCALE, HOLD, PAIRS, CLASSES = 0.2, 4.0, 5.0, 0.7, 3

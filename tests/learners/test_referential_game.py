@@ -8,6 +8,7 @@ import pytest
 
 from repjax.learners import referential_game, symbols
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 SPEAKER, LISTENER = layouts.Tiny(dim=6), layouts.Tiny()
 VOCABULARY, LENGTH, DIM, TEMPERATURE, RELAXATION = 5, 3, 4, 0.3, 0.8
 BATCH = layouts.BATCH
