@@ -28,7 +28,7 @@ from repjax.heads import MomentProbing
 from repjax.learners import Objective, by_gradient, supervised
 from repjax.train.launch import Settings, run_app
 
-STEPS, PROBE_STEPS, BATCH, RATES = 300, 300, 64, (1e-3, 3e-3, 1e-2)
+STEPS, PROBE_STEPS, BATCH, RATES = 300, 200, 64, (1e-3, 3e-3, 1e-2)
 DIM, CLASSES, FITTED, CHOSEN = 32, 5, 1_000, 250
 DATA = (
   "MNIST, 14x14: 8,000 train, drawn anew for each seed as are the 5 classes whose images train the "
@@ -76,10 +76,10 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     for image, label in parts
   ]
   trained, untrained = seen(fit(steps=steps)), seen(fit(steps=0))
-  moments = MomentProbing(classes=CLASSES, dim=128, heads=4)
+  moments = MomentProbing(classes=CLASSES, dim=96, heads=4)
   probes = {
     "linear": (OnPooled(), trained),
-    "mlp": (OnPooled(hidden=141), trained),
+    "mlp": (OnPooled(hidden=103), trained),
     "moment_probing": (moments, trained),
     "untrained_linear": (OnPooled(), untrained),
     "untrained_moments": (moments, untrained),
