@@ -16,7 +16,11 @@ that are at least twice as frequent in its concept as elsewhere (representativen
 ``shuffled_k`` does not know of which concept an image is. The paper claims that the length rises
 with the visual complexity, here k, and then falls.
 
-A seed takes 20 seconds of one core.
+A seed takes 15 seconds of one core. Over three seeds rules rise with every attribute that is named,
+from 0.587 ± 0.014 by one to 0.834 ± 0.014 by all five, and pass similarity at three; similarity
+does not fall, as it should by the paper, but rises from 0.647 to 0.703. Pixels have 0.620, a net as
+drawn 0.562. The length rises from 0.56 attributes at one mark to 1.91 at eight and falls to 0 at
+128, where every kind is everywhere: a property of the measure on such images, as they are drawn.
 """
 
 import functools
