@@ -9,7 +9,11 @@ large as moment probing, and ``moment_probing`` on mean and second moments; ``un
 Each takes the learning rate, of three, that is best on 250 images apart. The paper claims that
 moment probing beats the linear probe. ``parameters`` is the probe's size.
 
-A seed takes 50 seconds of one core.
+A seed takes 25 seconds of one core. Over three seeds moment probing has 0.799 ± 0.027, the linear
+probe 0.717 ± 0.037 and the hidden layer of as many parameters 0.772 ± 0.031: in every seed 0.06 to
+0.11 more than the linear and 0.02 to 0.03 more than the hidden layer, while seeds differ more, by
+which classes are new. Of the transformer as it starts moments tell 0.659, the mean 0.424; pixels,
+of digits that are centred, 0.914.
 """
 
 import functools
