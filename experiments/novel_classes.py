@@ -9,7 +9,7 @@ of ten train images each, over 100 draws. ``novel`` is the accuracy among the fo
 (the paper's disjoint setting), ``joint`` that of their images among all ten. ``untrained`` and
 ``raw_pixels`` are controls. The paper claims that normalized softmax is best on both.
 
-A seed takes SECONDS of one core.
+A seed takes 20 seconds of one core.
 """
 
 import functools
