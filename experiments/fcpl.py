@@ -2,12 +2,11 @@
 
   python -m experiments.fcpl --data=npz:data/cifar10.npz
 
-trains dense nets, each from weights of its own, to tell 2,000 images of CIFAR-10 by copies of them (the first
-stage), and looks for copies of 1,000 others: 500 queries are such copies, turned, moved, recoloured
-and noisy, and 1,000 are changed alike and of none.
-``micro_ap`` is the average precision of all pairs in one ranking, ``recall_at_1`` the share of
-copies whose reference comes first; ``cross_ap`` is the first where the references are described by
-the model ``first``.
+trains dense nets, each from weights of its own, to tell 2,000 images of CIFAR-10 by copies of them
+(the first stage), and looks for copies of 1,000 others: 500 queries are such copies, turned, moved,
+recoloured and noisy, and 1,000 are changed alike and of none. ``micro_ap`` is the average precision
+of all pairs in one ranking, ``recall_at_1`` the share of copies whose reference comes first;
+``cross_ap`` is the first where the references are described by the model ``first``.
 
 ``compatible_1`` and ``compatible_2`` are held to that model's descriptors (the second stage),
 ``independent_1`` and ``independent_2`` are the same nets without. ``ensemble`` averages the unit
