@@ -14,7 +14,11 @@ query's class has the most symbols in common with it, ties shared (by chance 0.3
 how many there are, as a share of the test images. The paper claims that the game within classes
 makes strings that tell classes better than the game of instances.
 
-A seed takes SECONDS of one core.
+A seed takes 25 seconds of one core. Over three seeds strings of the game within classes tell them
+by 0.964 ± 0.004, those of k-means by 0.823 ± 0.022, of the game of instances by 0.712 ± 0.024 and
+of a speaker as drawn by 0.388; only the first has seen labels. Of classes never played with they
+match 0.560 ± 0.043, instances 0.540 and k-means 0.535: no difference beyond the error. They are
+few: 0.030 strings an image, of instances 0.131.
 """
 
 import numpy as np
