@@ -12,12 +12,12 @@ asks them, with test images of all classes, in a gallery by the old model and in
 ``raw_pixels`` never change. The paper claims that BT^2 finds more in the old gallery than BCT and
 the old model do, and in its own as much as the independent model, whose features it learns from.
 
-A seed takes 35 seconds of one core. Over three seeds BT^2 finds in the old gallery 0.797 ± 0.039, by
-0.01 to 0.07 more than the old model (0.752 ± 0.024) in each; BCT finds 0.757 ± 0.013 and with as
+A seed takes 35 seconds of one core. Over three seeds BT^2 finds in the old gallery 0.797 ± 0.039,
+by 0.01 to 0.07 more than the old model (0.752 ± 0.024) in each; BCT finds 0.757 ± 0.013 and with as
 many dimensions 0.767 ± 0.017, less than BT^2 in two seeds and more in one, an independent model
 0.091. By average precision there is no difference: 0.660, BCT 0.662 and 0.666, the old model 0.591.
-What it loses in a gallery of its own is not nothing: 0.923 ± 0.010, the independent model 0.945, BCT
-0.930 and wide 0.939. Pixels have 0.929. So the old index gains; the tradeoff is not seen to go.
+What it loses in a gallery of its own is not nothing: 0.923 ± 0.010, the independent model has
+0.945, BCT 0.930 and wide 0.939. Pixels have 0.929. The old index gains; the tradeoff does not go.
 """
 
 from collections.abc import Callable
