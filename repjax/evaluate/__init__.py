@@ -2,6 +2,7 @@
 
 from repjax.evaluate.clustering import cluster_kmeans, clustering_scores, kmeans, matched_accuracy
 from repjax.evaluate.compatibility import cross_retrieval
+from repjax.evaluate.copies import copy_detection, micro_average_precision
 from repjax.evaluate.dense_probe import dense_probe, segmentation_scores
 from repjax.evaluate.dimensions import accuracy_by_dimension, first_dimensions, variance_curve
 from repjax.evaluate.domains import merged_retrieval
@@ -42,6 +43,7 @@ __all__ = [
   "cluster_kmeans",
   "clustering_scores",
   "concatenated",
+  "copy_detection",
   "cross_retrieval",
   "dense_probe",
   "draw_episodes",
@@ -59,6 +61,7 @@ __all__ = [
   "linear_probe",
   "matched_accuracy",
   "merged_retrieval",
+  "micro_average_precision",
   "nearest_mean",
   "nearest_mean_by_cosine",
   "pixels",

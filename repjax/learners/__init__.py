@@ -4,6 +4,7 @@ from repjax.learners.agglomerate import Graph, first_clusters, merge_clusters, n
 from repjax.learners.architecture_search import architecture_search
 from repjax.learners.autoencoder import autoencoder
 from repjax.learners.barlow_twins import barlow_twins
+from repjax.learners.bt2 import bt2
 from repjax.learners.byol import byol
 from repjax.learners.ccd import ccd
 from repjax.learners.cmim import cmim
@@ -17,6 +18,7 @@ from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
 from repjax.learners.equivariant_points import equivariant_points
+from repjax.learners.fcpl import fcpl
 from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.hybrid_distill import hybrid_distill
 from repjax.learners.hydra import PairGates, hydra
@@ -38,6 +40,7 @@ from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
 from repjax.learners.obow import obow
+from repjax.learners.referential_game import referential_game, symbols
 from repjax.learners.rotnet import rotnet
 from repjax.learners.scan import scan, self_label
 from repjax.learners.self_distillation import self_distillation
@@ -83,6 +86,7 @@ __all__ = [
   "architecture_search",
   "autoencoder",
   "barlow_twins",
+  "bt2",
   "by_gradient",
   "byol",
   "ccd",
@@ -101,6 +105,7 @@ __all__ = [
   "dinov2",
   "dmt_jepa",
   "equivariant_points",
+  "fcpl",
   "feature_synthesis",
   "first_clusters",
   "hybrid_distill",
@@ -128,6 +133,7 @@ __all__ = [
   "obow",
   "reconstruct",
   "reconstruct_mae",
+  "referential_game",
   "restart_heads",
   "rising_momentum",
   "rising_temperature",
@@ -146,6 +152,7 @@ __all__ = [
   "sup_con",
   "supervised",
   "swav",
+  "symbols",
   "t_jepa",
   "transitive_invariance",
   "umt",

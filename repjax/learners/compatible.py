@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from repjax.arrays import cross_entropy
+from repjax.arrays import cross_entropy, l2_normalize
 from repjax.augment import to_float
 from repjax.encoders import Features
 from repjax.heads import d_simplex
@@ -34,6 +34,8 @@ def compatible(
   previous_dim: int | None = None,
   align: float = 1.0,
   turn: bool = False,
+  classifier: jax.Array | None = None,
+  influence: float = 1.0,
   normalize: Callable[[jax.Array], jax.Array] = lambda image: image,
   axis_name: str | None = None,
 ) -> Objective:
@@ -42,7 +44,7 @@ def compatible(
   .. math:: \mathrm{CE}(y, s W z) + \lambda \big(1 - \cos(u_{1:k}, z^{\mathrm{old}})\big),
     \qquad u = Q z
 
-  Three things make features of models comparable, and any of them can be left out:
+  Four things make features of models comparable, and any of them can be left out:
 
   - a fixed classifier: without ``dim``, W is the regular simplex of ``classes`` corners, more than
     there are classes now, and features have ``classes - 1`` dimensions. A class then lies where
@@ -51,7 +53,9 @@ def compatible(
     its code does so for examples from memory alone, here for all that have a label);
   - an orthogonal layer Q behind the features that the classifier sees, the exponential of a skew
     matrix: what is aligned is turned, not bent, and dimensions beyond k are free for what is new
-    (OCA).
+    (OCA);
+  - the cross entropy of the old classifier on the same k dimensions, at unit length, times
+    ``influence`` (BCT).
 
   ``encode`` gives u as ``pooled``. Neither fixed nor aligned, it is a plain classifier with a
   linear layer for features: the independent model that these are compared with.
@@ -66,6 +70,9 @@ def compatible(
     previous_dim: k, the width of its features; ``dim`` if absent.
     align: lambda >= 0.
     turn: whether there is an orthogonal layer.
+    classifier: ``[classes, k]``, the old classifier: its weights, or for classes that it does not
+      know means of old features, which the code of BT^2 takes for all of them.
+    influence: weight of that classifier's cross entropy, >= 0.
     normalize: last step before the encoder, in training and in ``encode``.
     axis_name: mapped axis that holds the rest of the batch, if any.
 
@@ -80,6 +87,9 @@ def compatible(
     Biondi et al., `CL2R: Compatible Lifelong Learning Representations
     <https://arxiv.org/abs/2211.09032>`_, 2022; ``train.py`` and ``model.py`` of
     https://github.com/NiccoBiondi/CompatibleLifelongRepresentation.
+    Shen et al., `Towards Backward-Compatible Representation Learning
+    <https://arxiv.org/abs/2003.11942>`_, 2020; ``trainers/bct_trainer.py`` of
+    https://github.com/YifeiZhou02/BT-2.
     Ricci et al., `Backward-Compatible Aligned Representations via an Orthogonal Transformation
     Layer <https://arxiv.org/abs/2408.08793>`_, 2024, whose text was not at hand; the alignment by
     cosine is ours.
@@ -133,6 +143,9 @@ def compatible(
       _, _, old, _ = features(before.params, before.rest, image)
       apart = feature_cosine(compared[:, :kept], lax.stop_gradient(old))
       total = total + align * apart
+    if classifier is not None:
+      old_logits = l2_normalize(compared[:, :kept]) @ jnp.asarray(classifier).T
+      total = total + influence * cross_entropy(old_logits, label)
     mean = labelled_mean(label, axis_name=axis_name)
     metrics = {
       "accuracy": mean(jnp.argmax(logits, -1) == label),
