@@ -33,6 +33,7 @@ from repjax.learners.meta_update import UpdateRule, meta_update
 from repjax.learners.mist import Joint, mist, normal_scores
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
+from repjax.learners.mrl import mrl
 from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
@@ -118,6 +119,7 @@ __all__ = [
   "mlc",
   "moco",
   "moco_v3",
+  "mrl",
   "msn",
   "neighbor_graph",
   "nnclr",

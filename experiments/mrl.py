@@ -1,0 +1,154 @@
+"""MRL: one net whose features can be cut to any size, beside a net for each size.
+
+  python -m experiments.mrl --data=npz:data/cifar10.npz
+
+trains small ConvNets of 32 features on CIFAR-10 at 16x16 pixels: ``mrl`` by a classifier of every
+prefix of 2, 4, 8, 16 and 32 of them, ``mrl_e`` by one classifier that they share, ``fixed`` anew
+for each size, by a classifier of that many. ``truncated`` are the first features of the net of 32,
+``pca`` its principal components, found on train images; ``untrained`` are the first features of a
+net as drawn, ``raw_pixels`` principal components of pixels.
+
+``knn``, ``linear`` and ``map`` are means over sizes of accuracy by the nearest train image, of a
+logistic regression on train features, and of the average precision of the ten nearest train
+images; ``knn_2`` and so on are those of a size, and the picture beside the record shows them.
+``cascade`` is the accuracy of regressions that ask for more features where they are not sure, with
+thresholds chosen on train images that no net has seen, and ``cascade_dimension`` the mean size at
+which images leave. ``adaptive`` is the average precision of a search by 8 features whose 200
+nearest are ranked by 32, with ``adaptive_cost`` of the multiply-adds of a search by 32.
+"""
+
+import functools
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import claim
+from repjax import evaluate, heads
+from repjax.augment import crop_flip
+from repjax.encoders import ConvNet
+from repjax.evaluate import Embedded, figures
+from repjax.learners import by_gradient, mrl
+from repjax.train.launch import Settings, run_app
+
+SIZES = (2, 4, 8, 16, 32)
+ENCODER = ConvNet((16, 32, 64), dense=(SIZES[-1],))
+STEPS, BATCH, TRAIN, PENALTY = 400, 128, 10_000, 1e-3
+SEARCH = {"sizes": (8, SIZES[-1]), "shortlists": (200,)}
+GRID = np.linspace(0, 1, 51, dtype=np.float32)
+METRICS = {"knn": "1-NN accuracy", "linear": "linear accuracy", "map": "mAP@10"}
+DATA = (
+  "CIFAR-10 at 16x16: 10,000 images to learn from, which are the gallery too, 1,000 to choose "
+  "thresholds on, both of the train split, and 2,000 of the test split, drawn anew each seed"
+)
+
+
+def study(seed: int, settings: Settings) -> claim.Numbers:
+  """Trains the nets, and asks all of the same images."""
+  steps = claim.steps_of(settings, STEPS)
+  train, chosen, test = claim.three_parts(settings, image_size=16, seed=seed)
+  train = {name: array[:TRAIN] for name, array in train.items()}
+  parts = (train, chosen, test)
+
+  def encoded(name, steps, **options):
+    scaled = lambda image: (image - 0.47) / 0.25
+    objective = mrl(ENCODER, 10, crop_flip(16), normalize=scaled, **options)
+    learner = by_gradient(objective, optax.adam(optax.cosine_decay_schedule(3e-3, max(steps, 1))))
+    state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed, progress=name)
+    return [claim.features(learner.encode, state, part["image"]) for part in parts]
+
+  alone = {size: encoded(f"fixed {size}", steps, sizes=(size,)) for size in SIZES}
+  full = alone[SIZES[-1]]
+  pixels = [part["image"].reshape(len(part["image"]), -1) / np.float32(255) for part in parts]
+  whole = {
+    "mrl": encoded("mrl", steps, sizes=SIZES),
+    "mrl_e": encoded("mrl_e", steps, sizes=SIZES, tied=True),
+    "truncated": full,
+    "pca": components(full),
+    "untrained": encoded("untrained", 0, sizes=SIZES),
+    "raw_pixels": components(pixels),
+  }
+  features = {name: dict.fromkeys(SIZES, found) for name, found in whole.items()}
+  labels = [part["label"] for part in parts]
+  return {name: judge(own, labels) for name, own in ({"fixed": alone} | features).items()}
+
+
+def components(parts: list[np.ndarray]) -> list[np.ndarray]:
+  """As many principal components of the first part's features as the largest size has."""
+  banks = [Embedded(x, np.zeros(len(x), np.int32)) for x in parts]
+  turned = [evaluate.projected(banks[0], bank, count=SIZES[-1])[1] for bank in banks]
+  return [bank.features for bank in turned]
+
+
+def judge(features: dict[int, list[np.ndarray]], labels: list[np.ndarray]) -> dict[str, float]:
+  """What prefixes of features are worth, each by itself and together.
+
+  Args:
+    features: of train, chosen and test images, by the size that they are to be cut to.
+    labels: of the same.
+
+  Returns:
+    The numbers.
+  """
+  numbers, said = {}, []
+  for size, found in features.items():
+    bank, held, asked = (x[:, :size] for x in found)
+    near = evaluate.search_gallery(asked, bank, k=10).index
+    numbers[f"knn_{size}"] = float(np.mean(labels[0][near[:, 0]] == labels[2]))
+    numbers[f"map_{size}"] = average_precision(near, labels)
+    mean, scale = bank.mean(0), np.maximum(bank.std(0), 1e-6)
+    bank, held, asked = ((x - mean) / scale for x in (bank, held, asked))
+    params = regression(bank, labels[0])
+    said.append([heads.logits(params, x) for x in (held, asked)])
+    numbers[f"linear_{size}"] = float(jnp.mean(jnp.argmax(said[-1][1], 1) == labels[2]))
+  for name in METRICS:
+    numbers[name] = float(np.mean([numbers[f"{name}_{size}"] for size in SIZES]))
+
+  held, asked = (jnp.stack(logits) for logits in zip(*said, strict=True))
+  thresholds = heads.choose_thresholds(held, labels[1], grid=GRID)
+  decision = heads.run_cascade(asked, thresholds)
+  numbers["cascade"] = float(jnp.mean(jnp.argmax(decision.logits, 1) == labels[2]))
+  numbers["cascade_dimension"] = float(heads.expected_dimension(decision.stage, sizes=SIZES))
+  bank, _, asked = features[SIZES[-1]]
+  numbers["adaptive"] = average_precision(
+    evaluate.adaptive_search(asked, bank, k=10, **SEARCH).index, labels
+  )
+  cost = evaluate.adaptive_cost(len(bank), **SEARCH)
+  return numbers | {"adaptive_cost": cost / (len(bank) * SIZES[-1])}
+
+
+def average_precision(near: np.ndarray, labels: list[np.ndarray]) -> float:
+  """Of the ten nearest train images of each test image, over ten as in the paper's code."""
+  relevant = labels[0][near] == labels[2][:, None]
+  scores = evaluate.ranking_scores(relevant, np.full(len(near), near.shape[1]), ks=(1,))
+  return float(jnp.mean(scores["average_precision"]))
+
+
+# Converged far earlier than to the last digit.
+regression = functools.partial(heads.fit_logistic, classes=10, penalty=PENALTY, max_steps=60)
+
+
+def draw(path: Path) -> None:
+  """Draws the means of a record's runs against the size."""
+  table = claim.summarize(json.loads(path.read_text())["runs"])
+  across = np.log2(np.array(SIZES, float))
+  panels = {
+    title: {
+      name: (across, np.array([row[f"{metric}_{size}"] for size in SIZES]))
+      for name, row in table.items()
+    }
+    for metric, title in METRICS.items()
+  }
+  path.with_suffix(".png").write_bytes(figures.draw_curves(panels, across="features (log2)"))
+
+
+def main(settings: Settings) -> None:
+  """Runs the experiment."""
+  claim.run("mrl", study, settings, described=DATA)
+  draw(Path(settings.results or "runs/mrl.json"))
+
+
+if __name__ == "__main__":
+  run_app(main)
