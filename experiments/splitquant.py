@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from experiments import claim
+from repjax import data
 from repjax.encoders import MLP, ConvNet, Flat
 from repjax.learners import by_gradient, supervised
 from repjax.train.launch import Settings, run_app
@@ -43,6 +44,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, STEPS)
   train, test = claim.part_of_data(settings, train=10_000, test=4_000, seed=seed)
   batch = {"image": train.image, "label": train.label}
+  few = data.Arrays(train.image[:2000], train.label[:2000])
   numbers = {}
   for name, net in NETS.items():
     objective = supervised(net, 10, claim.shift_and_noise, normalize=scaled)
@@ -51,19 +53,12 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     state = claim.fit(learner, batch, steps=steps, batch_size=BATCH, seed=seed, progress=name)
     start = claim.fit(learner, batch, steps=0, batch_size=BATCH, seed=seed)
 
-    def told(params, part, state=state, learner=learner):
-      return accuracy(learner.encode, state._replace(params=params), part.image, part.label)
+    def told(params, part=test, encode=learner.encode, state=state):
+      return accuracy(encode, state._replace(params=params), part.image, part.label)
 
-    found = round_all(
-      jax.tree.map(jnp.asarray, state.params),
-      lambda params, told=told: told(params, test),
-      lambda params, told=told: told(params, train._replace(**{
-        "image": train.image[:2000], "label": train.label[:2000]
-      })),
-      seed,
-    )  # fmt: skip
+    found = round_all(state.params, told, lambda params, told=told: told(params, few), seed)
     for method, params in {"float32": state.params, "untrained": start.params}.items():
-      found[method] = dict.fromkeys((f"int{bits}" for bits in BITS), told(params, test))
+      found[method] = dict.fromkeys((f"int{bits}" for bits in BITS), told(params))
     for method, row in found.items():
       own = {f"{name}_{metric}": value for metric, value in row.items()}
       numbers[method] = numbers.get(method, {}) | own

@@ -15,6 +15,7 @@ from repjax.learners.depict import centroid_head, depict
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
+from repjax.learners.entropic_student import coded_classifier, entropic_student, tuned_student
 from repjax.learners.equivariant_points import equivariant_points
 from repjax.learners.feature_synthesis import feature_synthesis
 from repjax.learners.hybrid_distill import hybrid_distill
@@ -89,6 +90,7 @@ __all__ = [
   "cluster_labels",
   "clusters",
   "cmim",
+  "coded_classifier",
   "compatible",
   "cpc",
   "curl",
@@ -98,6 +100,7 @@ __all__ = [
   "dino",
   "dinov2",
   "dmt_jepa",
+  "entropic_student",
   "equivariant_points",
   "feature_synthesis",
   "first_clusters",
@@ -146,6 +149,7 @@ __all__ = [
   "swav",
   "t_jepa",
   "transitive_invariance",
+  "tuned_student",
   "umt",
   "unrolled",
   "usi",

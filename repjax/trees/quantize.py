@@ -26,7 +26,6 @@ class Quantized(NamedTuple):
   zero: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("bits", "percentile"))
 def quantize(x: jax.Array, *, bits: int, percentile: float = 100.0) -> Quantized:
   r"""Rounds an array to the uniform grid of its range.
 
@@ -59,19 +58,22 @@ def quantize(x: jax.Array, *, bits: int, percentile: float = 100.0) -> Quantized
     raise ValueError(
       f"expected bits from 1 to 8 and a percentile in (50, 100], got {bits=} and {percentile=}"
     )
-  x = jnp.asarray(x, jnp.float32)
-  if percentile < 100:
-    low, high = jnp.percentile(x, jnp.array([100 - percentile, percentile]))
-  else:
-    low, high = jnp.min(x, initial=0), jnp.max(x, initial=0)
+  return _quantize(jnp.asarray(x, jnp.float32), 2.0**bits, percentile)
+
+
+# One program for all numbers of bits.
+@jax.jit
+def _quantize(x, levels, percentile):
+  ends = jnp.stack([100 - percentile, percentile])
+  low, high = jnp.percentile(x, ends)
   low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
-  step = (high - low) / (2**bits - 1)
+  step = (high - low) / (levels - 1)
   step = jnp.where(step > 0, step, 1)
-  first = -(2 ** (bits - 1))
-  zero = first - jnp.round(low / step).astype(jnp.int32)
+  first = -levels / 2
+  zero = first - jnp.round(low / step)
   # Clipped before the cast, for an outlier may lie beyond any integer.
-  values = jnp.clip(jnp.round(x / step) + zero, first, -first - 1).astype(jnp.int8)
-  return Quantized(values, step, zero)
+  values = jnp.clip(jnp.round(x / step) + zero, first, -first - 1)
+  return Quantized(values.astype(jnp.int8), step, zero.astype(jnp.int32))
 
 
 @jax.jit
