@@ -11,9 +11,9 @@ at 1 to 4 bits a value, coded by each channel's table of train images, ``jpeg`` 
 qualities from 1 to 90, of whose files the coded pixels alone are counted. ``teacher`` sees images
 as they are, ``untrained`` is the teacher as drawn.
 
-``accuracy`` is what a method reaches in 64 bits an image, ``accuracy_256`` and ``accuracy_1024`` in
-more, between its three prices linear in the logarithm of the bits; 0.1 is chance, and all that a
-method has that does not come down to so few. ``bits_1``, ``accuracy_1`` and so on are its points.
+``accuracy`` is what a method reaches in 128 bits an image, ``accuracy_256`` and ``accuracy_1024``
+in more, between its prices linear in the logarithm of the bits; 0.1 is chance, and what a method
+has that does not come down to so few. ``bits_1``, ``accuracy_1`` and so on are its points.
 """
 
 import io
@@ -41,9 +41,9 @@ from repjax.learners.entropic_student import Halves
 from repjax.train.launch import Settings, run_app
 
 STEPS, TUNING, BATCH, TRAIN, CHANNELS = 300, 150, 64, 10_000, 8
-PRICES, PRICES_ALONE = (2.0, 8.0, 32.0), (0.002, 0.01, 0.04)
-RATES = {"accuracy": 64.0, "accuracy_256": 256.0, "accuracy_1024": 1024.0}
-RATE = {"prior": 2e-2, "rest": 2e-3}
+PRICES, PRICES_ALONE = (0.5, 2.0, 8.0), (0.0002, 0.001, 0.003)
+RATES = {"accuracy": 128.0, "accuracy_256": 256.0, "accuracy_1024": 1024.0}
+RATE = {"prior": 4e-2, "rest": 2e-3}
 QUALITIES, LEVEL_BITS = (1, 5, 10, 25, 50, 90), (1, 2, 3, 4)
 DATA = (
   "CIFAR-10 at 16x16: 10,000 train images and 2,000 of the test split, drawn anew each seed; crops "
