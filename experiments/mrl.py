@@ -15,6 +15,13 @@ images; ``knn_2`` and so on are those of a size, and the picture beside the reco
 thresholds chosen on train images that no net has seen, and ``cascade_dimension`` the mean size at
 which images leave. ``adaptive`` is the average precision of a search by 8 features whose 100
 nearest are ranked by 32, with ``adaptive_cost`` of the multiply-adds of a search by 32.
+
+A seed takes 90 seconds of one core. Over three seeds the linear accuracy is 0.672 ± 0.003 by
+MRL-E, 0.639 ± 0.011 by MRL, 0.621 ± 0.011 by a net for each size, 0.639 ± 0.004 by principal
+components, 0.612 by the first features of the full net, 0.344 by components of pixels and 0.138
+untrained; by the nearest image 0.610, 0.566, 0.557, 0.591 and 0.539. At 32 features MRL's 0.906 is
+a little below the full net's 0.916, MRL-E's 0.918 is not. MRL-E's cascade comes to 0.917 with 16.4
+features, its adaptive search to 0.835 in place of 0.839 with 26% of the multiply-adds.
 """
 
 import functools
