@@ -1,5 +1,6 @@
 """Frozen features to tables of numbers."""
 
+from repjax.evaluate.adaptive import adaptive_cost, adaptive_search
 from repjax.evaluate.clustering import cluster_kmeans, clustering_scores, kmeans, matched_accuracy
 from repjax.evaluate.compatibility import cross_retrieval
 from repjax.evaluate.copies import copy_detection, micro_average_precision
@@ -39,6 +40,8 @@ from repjax.evaluate.zero_shot import (
 __all__ = [
   "Embedded",
   "accuracy_by_dimension",
+  "adaptive_cost",
+  "adaptive_search",
   "class_embeddings",
   "cluster_kmeans",
   "clustering_scores",

@@ -31,6 +31,7 @@ from repjax.heads.moments import (
   within_scatter,
 )
 from repjax.heads.neighbors import mine_neighbors
+from repjax.heads.nested_linear import NestedLinear
 from repjax.heads.propagation import Graph, knn_graph, propagate_labels
 from repjax.heads.ridge import (
   choose_penalty,
@@ -51,6 +52,7 @@ __all__ = [
   "MomentProbing",
   "Moments",
   "Neighbors",
+  "NestedLinear",
   "Quadratic",
   "cache_logits",
   "calibrate_new_classes",

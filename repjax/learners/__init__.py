@@ -17,6 +17,7 @@ from repjax.learners.depict import centroid_head, depict
 from repjax.learners.dino import dino
 from repjax.learners.dinov2 import dinov2
 from repjax.learners.dmt_jepa import Aggregator, dmt_jepa
+from repjax.learners.entropic_student import coded_classifier, entropic_student, tuned_student
 from repjax.learners.equivariant_points import equivariant_points
 from repjax.learners.fcpl import fcpl
 from repjax.learners.feature_synthesis import feature_synthesis
@@ -36,6 +37,7 @@ from repjax.learners.meta_update import UpdateRule, meta_update
 from repjax.learners.mist import Joint, mist, normal_scores
 from repjax.learners.mlc import TwoHeads, memberships, mlc, spectral_clusters
 from repjax.learners.moco import moco, moco_v3
+from repjax.learners.mrl import mrl
 from repjax.learners.msn import msn
 from repjax.learners.network import Embedding, Network
 from repjax.learners.nnclr import nnclr
@@ -95,6 +97,7 @@ __all__ = [
   "cluster_labels",
   "clusters",
   "cmim",
+  "coded_classifier",
   "compatible",
   "cpc",
   "curl",
@@ -104,6 +107,7 @@ __all__ = [
   "dino",
   "dinov2",
   "dmt_jepa",
+  "entropic_student",
   "equivariant_points",
   "fcpl",
   "feature_synthesis",
@@ -126,6 +130,7 @@ __all__ = [
   "mlc",
   "moco",
   "moco_v3",
+  "mrl",
   "msn",
   "neighbor_graph",
   "nnclr",
@@ -155,6 +160,7 @@ __all__ = [
   "symbols",
   "t_jepa",
   "transitive_invariance",
+  "tuned_student",
   "umt",
   "unrolled",
   "usi",

@@ -85,6 +85,7 @@ from repjax.measure.neighbour_information import ksg_information, ksg_informatio
 from repjax.measure.neighbourhoods import mutual_knn, neighbourhood_jaccard
 from repjax.measure.ordering import rank_correlation, ranks
 from repjax.measure.procrustes import procrustes_distance, shape_distance
+from repjax.measure.rate_curves import bjontegaard_rate, quality_at_rate, rate_frontier
 from repjax.measure.rdm_similarity import (
   rdm_cosine,
   rdm_kendall,
@@ -158,6 +159,7 @@ __all__ = [
   "basis_coordinates",
   "benchmark_tasks",
   "best_switch",
+  "bjontegaard_rate",
   "cauchy_schwarz_divergence",
   "cauchy_schwarz_information",
   "cca",
@@ -233,9 +235,11 @@ __all__ = [
   "project_source",
   "project_target",
   "pwcca",
+  "quality_at_rate",
   "rank_correlation",
   "rank_me",
   "ranks",
+  "rate_frontier",
   "rbf_gram",
   "rdm_cosine",
   "rdm_kendall",

@@ -16,6 +16,16 @@ from repjax.trees.convert import (
   patches,
   revert,
 )
+from repjax.trees.quantize import (
+  Quantized,
+  dequantize,
+  dequantize_layers,
+  pack,
+  quantize,
+  quantize_layers,
+  split_by_size,
+  unpack,
+)
 from repjax.trees.state import read_state, write_state
 
 __all__ = [
@@ -25,14 +35,22 @@ __all__ = [
   "ROW",
   "SAME",
   "Form",
+  "Quantized",
   "Rule",
   "convert",
   "dense_rules",
+  "dequantize",
+  "dequantize_layers",
   "find_names",
   "joined_rules",
   "norm_rules",
+  "pack",
   "patches",
+  "quantize",
+  "quantize_layers",
   "read_state",
   "revert",
+  "split_by_size",
+  "unpack",
   "write_state",
 ]
