@@ -21,7 +21,7 @@ import optax
 from flax import linen as nn
 
 from experiments import claim
-from repjax import evaluate, select
+from repjax import select
 from repjax.encoders import CLCA, ViT
 from repjax.learners import by_gradient, supervised
 from repjax.train.flops import count_flops
@@ -46,19 +46,11 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     objective = supervised(net, 10, claim.shift_and_noise, normalize=scaled)
     learner = by_gradient(objective, recipe(steps))
     state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
-    head = state.params["head"]
-    logits = claim.features(learner.encode, state, test["image"]) @ head["kernel"] + head["bias"]
     numbers[name] = {
-      "accuracy": float(jnp.mean(jnp.argmax(logits, -1) == test["label"])),
+      "accuracy": claim.head_accuracy(learner, state, **test),
       "multiply_adds": multiply_adds(net) / whole,
     }
-  flat = lambda part: evaluate.Embedded(
-    part["image"].reshape(len(part["image"]), -1) / 255, part["label"]
-  )
-  linear = evaluate.linear_probe(
-    flat(train), flat(test), key=jax.random.key(seed), penalties=(1e-1,)
-  )
-  return numbers | {"raw_pixels": {"accuracy": linear["linear"]}}
+  return numbers | {"raw_pixels": {"accuracy": claim.pixel_accuracy(train, test, seed=seed)}}
 
 
 def nets() -> dict[str, nn.Module]:

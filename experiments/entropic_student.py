@@ -43,7 +43,6 @@ from repjax.train.launch import Settings, run_app
 STEPS, TUNING, BATCH, TRAIN, CHANNELS = 300, 150, 64, 10_000, 8
 PRICES, PRICES_ALONE = (0.5, 2.0, 8.0), (0.0002, 0.001, 0.003)
 RATES = {"accuracy": 128.0, "accuracy_256": 256.0, "accuracy_1024": 1024.0}
-RATE = {"prior": 4e-2, "rest": 2e-3}
 QUALITIES, LEVEL_BITS = (1, 5, 10, 25, 50, 90), (1, 2, 3, 4)
 DATA = (
   "CIFAR-10 at 16x16: 10,000 train images and 2,000 of the test split, drawn anew each seed; crops "
@@ -139,16 +138,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     "teacher": dict.fromkeys(RATES, whole),
     "untrained": dict.fromkeys(RATES, drawn),
   }
-
-
-def recipe(steps: int) -> optax.GradientTransformation:
-  """Adam, ten times as fast for densities, which have to follow what is coded."""
-  rates = {part: optax.cosine_decay_schedule(rate, max(steps, 1)) for part, rate in RATE.items()}
-  part = lambda path, _: "prior" if any(k.key == "prior" for k in path) else "rest"
-  return optax.multi_transform(
-    {name: optax.adam(rate) for name, rate in rates.items()},
-    lambda params: jax.tree.map_with_path(part, params),
-  )
 
 
 def state_of(learner, params, batch):

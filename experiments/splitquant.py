@@ -53,8 +53,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     state = claim.fit(learner, batch, steps=steps, batch_size=BATCH, seed=seed, progress=name)
     start = claim.fit(learner, batch, steps=0, batch_size=BATCH, seed=seed)
 
-    def told(params, part=test, encode=learner.encode, state=state):
-      return accuracy(encode, state._replace(params=params), part.image, part.label)
+    def told(params, part=test, learner=learner, state=state):
+      return claim.head_accuracy(learner, state._replace(params=params), part.image, part.label)
 
     found = round_all(state.params, told, lambda params, told=told: told(params, few), seed)
     for method, params in {"float32": state.params, "untrained": start.params}.items():
@@ -119,13 +119,6 @@ def means(row: dict[str, float]) -> dict[str, float]:
   """Of both nets."""
   metrics = dict.fromkeys(metric.partition("_")[2] for metric in row)
   return {m: float(np.mean([row[f"{name}_{m}"] for name in NETS])) for m in metrics}
-
-
-def accuracy(encode, state, image: np.ndarray, label: np.ndarray) -> float:
-  """Share of images whose label the head on the features tells."""
-  head = state.params["head"]
-  logits = claim.features(encode, state, image) @ head["kernel"] + head["bias"]
-  return float(jnp.mean(jnp.argmax(logits, -1) == label))
 
 
 def scaled(image: jax.Array) -> jax.Array:

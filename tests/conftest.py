@@ -19,6 +19,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 HERE = pathlib.Path(__file__).parent
 #: Of these rooms, the files that are for every day.
 EVERYDAY = {
+  "codes": ("lengths",),
   "encoders": (
     "convnet", "convolution", "flat", "mlp", "predictor", "resnet", "reweighting",
     "training_memory", "vit",
@@ -29,6 +30,9 @@ EVERYDAY = {
   "heads": ("discriminant", "heads_knn", "latent_shift", "logistic", "moments", "neighbors"),
   "learners": ("joint_embedding", "learner", "simclr", "simmim", "supervised", "swav"),
   "measure": ("alignment", "bounds", "compatibility", "procrustes", "spectrum"),
+  "pretrained": ("load", "pretrained_vit", "towers"),
+  "select": ("token_diversity",),
+  "trees": ("convert", "state"),
 }  # fmt: skip
 #: Rooms whose programs run once, save for files in which memory or speed of training counts.
 UNOPTIMIZED = {
