@@ -8,12 +8,13 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.attend import attend
 from repjax.encoders.convolution import depthwise
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import check_divisible, patchify, unpatchify
 from repjax.encoders.stages import check_image, drop_rates
-from repjax.encoders.transformer import FeedForward, attend, dense, norm
+from repjax.encoders.transformer import FeedForward, dense, norm
 
 _EPSILON = 1e-5
 

@@ -10,9 +10,10 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.attend import attend
 from repjax.encoders.features import Features
 from repjax.encoders.stages import check_image
-from repjax.encoders.transformer import FeedForward, attend, norm
+from repjax.encoders.transformer import FeedForward, norm
 
 _latent_init = nn.initializers.normal(0.02)
 

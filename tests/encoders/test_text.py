@@ -209,7 +209,7 @@ def test_unknown_names_list_the_known_ones():
 
 
 def test_attention_over_some_equals_jax_in_value_and_gradient():
-  from repjax.encoders.transformer import attend
+  from repjax.encoders.attend import attend
 
   rng = np.random.default_rng(0)
   arrays = [rng.normal(size=(2, 5, 2, 4)).astype(np.float32) for _ in range(3)]

@@ -10,8 +10,9 @@ from jax.scipy.special import erf
 
 from repjax.augment import crop_flip, simclr_augment
 from repjax.encoders import MLP, ViT, resnet
+from repjax.encoders.attend import attend
 from repjax.encoders.positions import Rotation, rotary_2d
-from repjax.encoders.transformer import Attention, Block, FeedForward, attend, gelu
+from repjax.encoders.transformer import Attention, Block, FeedForward, gelu
 from repjax.learners import simclr, simmim, supervised
 
 BFLOAT16 = jnp.bfloat16

@@ -1,0 +1,65 @@
+"""Softmax attention, the core of every transformer here."""
+
+import jax
+import jax.numpy as jnp
+
+from repjax.arrays import at_least_float32
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  where: jax.Array | None = None,
+  bias: jax.Array | None = None,
+) -> jax.Array:
+  """Softmax attention in plain products, for XLA to fuse.
+
+  The backward pass reads the weights, in the dtype of the inputs, and nothing else of their size;
+  that of `jax.nn.dot_product_attention` without cuDNN also reads float32 exponentials, and
+  multiplies float32 gradients of the scores. Either can be differentiated forwards.
+
+  Args:
+    query: ``[batch, queries, heads, head_dim]``.
+    key: ``[batch, keys, heads, head_dim]``.
+    value: same shape as ``key``.
+    where: boolean, broadcast to ``[batch, heads, queries, keys]``: what each query may see; all if
+      absent. Queries that may see nothing find 0.
+    bias: ``[batch or 1, heads or 1, queries, keys]``, added to the scores; none if absent.
+
+  Returns:
+    Same shape as ``query``.
+  """
+  scale = query.shape[-1] ** -0.5
+  weights = _weights(query * jnp.asarray(scale, query.dtype), key, where, bias)
+  return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+@jax.custom_jvp
+def _weights(
+  query: jax.Array, key: jax.Array, where: jax.Array | None, bias: jax.Array | None
+) -> jax.Array:
+  dtype = jnp.promote_types(query.dtype, jnp.float32)
+  scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
+  if bias is not None:
+    scores = scores + bias.astype(dtype)
+  return jax.nn.softmax(scores, where=where).astype(query.dtype)
+
+
+@_weights.defjvp
+def _weights_jvp(primals, tangents):
+  (query, key, where, bias), (d_query, d_key, _, d_bias) = primals, tangents
+  weights = _weights(query, key, where, bias)
+  product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
+  # Products give what they take, so that gradients of scores, too, are multiplied as such.
+  change = product(d_query, key) + product(query, d_key)
+  if bias is not None:
+    change = change + d_bias.astype(change.dtype)
+  return weights, _softmax_change(weights, change)
+
+
+@jax.checkpoint  # keeps the weights as they are, not as they are computed with
+def _softmax_change(weights, change):
+  wide, change = at_least_float32(weights), at_least_float32(change)
+  return (wide * (change - jnp.sum(wide * change, -1, keepdims=True))).astype(weights.dtype)
