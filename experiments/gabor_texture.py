@@ -7,6 +7,11 @@ that lie close together: a small convolutional net (``cnn``), the same with a br
 filters whose waves are learned (``gabor``), and with free kernels in their place, of equal number
 and size (``free_kernels``). ``accuracy`` is the mean of ``accuracy_of_3`` and ``accuracy_of_10``
 examples a class, on 2,000 others; ``raw_pixels`` tells them by the nearest neighbour.
+
+A seed takes a minute of one core. Over three seeds Gabor filters have 0.830 ± 0.005, free kernels
+0.803 ± 0.033 and the net alone 0.687; pixels 0.731. The difference is at three examples a class,
+0.705 against 0.643, and gone at ten, 0.954 against 0.962: the known form saves examples, by less
+than seeds differ.
 """
 
 import functools

@@ -10,6 +10,11 @@ of ten train images each, over 100 draws. ``novel`` is the accuracy among the fo
 ``raw_pixels`` are controls. The paper claims that normalized softmax is best on both.
 
 A seed takes 20 seconds of one core.
+
+Over three seeds it is, of those trained: normalized softmax has 0.849 ± 0.024 among novel classes
+and 0.648 among all, softmax 0.808 and 0.549, the triplet loss 0.788 and 0.465, the contrastive loss
+0.666 and 0.327. Yet training on other classes is hardly worth it here: the net as drawn has 0.792
+and 0.626, pixels 0.863 and 0.745.
 """
 
 import functools

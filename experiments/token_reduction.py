@@ -11,6 +11,14 @@ medoids of clusters (CenterCLIP's), even distances, at random.
 
 Numbers of a method are accuracies at its rates, their mean, and multiply-adds and wall time of an
 image over those of the whole net. The picture beside the record has accuracy against multiply-adds.
+
+A seed takes a minute and a half of one core. Over three seeds the whole net tells 0.818. Merged,
+ToMe keeps 0.807 as the mean over its rates and PiToMe 0.799, beyond the noise, random merging
+0.743: tokens are best merged by likeness, but protecting those that stand alone does not help here,
+at any rate. Pruned, DivPrune keeps 0.744, medoids 0.740, attention 0.737, EViT 0.733, even
+distances 0.713, random ones 0.695: ahead of all and within their noise, seeds differing by 0.03.
+With half of the tokens merged a block, an image takes 0.41 of the multiply-adds and 0.43 of the
+time by ToMe, 0.50 by PiToMe.
 """
 
 import functools

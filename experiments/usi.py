@@ -7,6 +7,11 @@ net, a ViT and a ResNet of half its width and fewer blocks on the same images, b
 numbers are the paper's (AdamW, a cosine from 0.002, decay 0.02, teacher's weight 5, temperature 1):
 once by labels and what the teacher says (``usi``), once by labels alone (``labels``). ``accuracy``
 is the mean over the four, beside each of them; ``teacher`` is the teacher's own.
+
+A seed takes a minute and a half of one core. Over three seeds the recipe has 0.367 with the teacher
+and 0.354 without, the mean over four students: it helps the ResNet (0.302 against 0.263), the
+convolutional net (0.374, 0.357) and the ViT (0.378, 0.363), and harms the MLP (0.413, 0.433), which
+is as good as the teacher, 0.423. Pixels have 0.388.
 """
 
 import jax
