@@ -14,6 +14,12 @@ of each; ``error_int2`` is the root mean square of what rounding moves kernels b
 deviations of the weights. Three layers are three integers a weight: what 2 bits give when split
 takes 6 bits a weight, or 4 if the part that a weight belongs to is stored beside one integer, and
 is to be compared with ``int4`` and ``int6`` of ``minmax`` as well.
+
+A seed takes 20 seconds of one core. Over three seeds 2 bits give 0.941 ± 0.005 when split, 0.660 on
+one grid, 0.914 clipped and 0.769 split at random, of 0.964 in float32; weights move by 0.30
+standard deviations, 0.64, 0.41 and 0.60. At 4 bits it is 0.963 against 0.959 and 0.962. For the
+bits that are stored one grid is the better bargain: 4 bits a weight, unsplit, give 0.959, more than
+2 bits split in three.
 """
 
 from collections.abc import Callable
