@@ -16,7 +16,11 @@ independent ones, and ``concatenated`` has these three side by side, at three ti
 ``untrained`` and ``raw_pixels`` are controls. The paper claims that compatible models can be
 compared with one another and that their ensemble is better than any of them.
 
-A seed takes 75 seconds of one core.
+A seed takes 75 seconds of one core. Over three seeds models that are held to the first can be asked
+in its place: 0.137 and 0.133 of micro-average precision against references of the first, where
+independent ones have 0.0004. Their ensemble is no better than the first model alone, 0.213 against
+0.218, nor with known pairs, 0.223; what averages best are models that see differently: independent
+ones have 0.233 together and 0.253 side by side. Pixels have 0.031, a net as drawn 0.022.
 """
 
 import jax
