@@ -14,6 +14,11 @@ as they are, ``untrained`` is the teacher as drawn.
 ``accuracy`` is what a method reaches in 128 bits an image, ``accuracy_256`` and ``accuracy_1024``
 in more, between its prices linear in the logarithm of the bits; 0.1 is chance, and what a method
 has that does not come down to so few. ``bits_1``, ``accuracy_1`` and so on are its points.
+
+A seed takes two minutes of one core. Over three seeds the student reaches 0.418 ± 0.003 in 128
+bits, 0.400 without tuning; end to end 0.380 ± 0.009, so that the teacher is worth its while; JPEG
+0.416 ± 0.002, which is as good, and with 1,024 bits better, 0.469 against 0.446, of the teacher's
+0.472. Features quantised afterwards do not come down to so few bits: 300 of them give 0.338.
 """
 
 import io
