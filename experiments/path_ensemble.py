@@ -21,7 +21,7 @@ from repjax.encoders import PathEnsemble, ViT
 from repjax.learners import by_gradient, self_distillation, supervised
 from repjax.train.launch import Settings, run_app
 
-STEPS, BATCH, RATE, TRAIN = 300, 50, 2e-3, 4000
+STEPS, BATCH, RATE, TRAIN = 1500, 50, 2e-3, 4000
 PRUNED, DRAWS = 2, 10
 VIT = ViT(patch_size=4, dim=32, depth=6, heads=4)
 PATHS = 2 * VIT.depth + 1

@@ -6,6 +6,12 @@ trains a small MobileNet of the first version on 4,000 images of CIFAR-10 at 16x
 steps: whole (``mobilenet``, seven blocks), with `SubspaceAttention` in the place of the four that
 keep the shape (``ulsam``), and without these four (``deleted``). Beside accuracy stand parameters
 and multiply-adds of one image. The library has no squeeze-and-excitation block to compare with.
+
+A seed takes two and a half minutes of one core. Over three seeds the attention is not shown to make
+up for the blocks: with it and without the four blocks alike 0.410 of the images are told, the whole
+net 0.399, after so short a training in which the larger net is behind on train images too.
+Parameters go from 60,000 to 16,016, multiply-adds from 2.01 to 0.87 million; deleting leaves 14,048
+and 0.85.
 """
 
 import jax
