@@ -8,6 +8,12 @@ and choices on the other. Cells that the search with Max-W finds (``max_w``), th
 (``darts``), and the mean of two drawn at random (``random_cells``) are trained from scratch on all
 2,000, by equal steps along a cosine power. ``max_w_cosine`` is the first of these along a plain
 cosine. ``convolutions`` is how many of a pair of cells' four operations are convolutions.
+
+A seed takes three minutes of one core. Over three seeds neither claim shows: cells found with Max-W
+tell 0.906 ± 0.027, those of DARTS 0.894 ± 0.025, the mean of two drawn at random 0.916 ± 0.011, all
+within the noise, and along a plain cosine Max-W's have 0.926. Both searches choose convolutions
+more often than chance, 2.7 and 2.3 of four against 1.5; so small a space holds hardly a bad cell.
+Pixels have 0.877.
 """
 
 import functools
