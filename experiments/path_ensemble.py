@@ -8,6 +8,11 @@ these while the sum over all paths teaches what the first blocks have (``distill
 trained ``vit``'s 13 paths, two are then left out: those without which, one at a time, most of 1,000
 images set apart are told (``pruned_worst``), or any two (``pruned_random``, the mean of ten draws).
 ``gain`` is over the same model with all of its paths.
+
+A seed takes a minute and a half of one core. Over three seeds (3 to 5) nothing of the claim shows
+in so small a net: weighed paths tell 0.448 ± 0.005 of the images and the plain ViT 0.448 ± 0.006;
+taught by the sum 0.440; without the two paths that images set apart miss least 0.433, without any
+two 0.435, so that no path harms. Pixels have 0.374.
 """
 
 import jax
