@@ -9,6 +9,12 @@ and by 5-way episodes (``one_shot``, ``five_shots``: ridge). ``cat`` puts the fe
 side by side that differ in their seed alone; ``wide`` is one net of twice the width, which has as
 many parameters; ``cat_reduced`` has as many features as ``wide``, by PCA of the train images. The
 claim is of ``cat`` over ``wide`` on what is new, at near equal accuracy on what is not.
+
+A seed takes 25 seconds of one core. Over three seeds, which differ by which classes are new, the
+claim does not show: on new classes the four nets have 0.493 ± 0.039 and the wide one 0.491 ± 0.026,
+in episodes of five shots 0.366 and 0.376, under noise 0.467 and 0.483; all within the noise. Both
+are ahead of a single net, 0.449 on new classes, and of four nets as drawn, 0.459; pixels have
+0.420.
 """
 
 import functools
