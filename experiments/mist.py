@@ -34,7 +34,7 @@ from repjax.learners import Joint, by_gradient, mist, normal_scores
 from repjax.train.launch import Settings, run_app
 
 POINTS, SIDE, TESTS = 100, 2, 40
-STEPS, BATCH, RATE, CRITIC_STEPS = 800, 16, 3e-3, 100
+STEPS, BATCH, RATE, CRITIC_STEPS = 6000, 16, 3e-3, 100
 DATA = (
   "samples of 100 points, 1 or 2 coordinates a side. To train on: normal variables of 0 to 2.4 "
   "nats, each coordinate mapped one to one, mixed, some turned into a spiral. To test on: 40 "
