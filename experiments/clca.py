@@ -11,6 +11,11 @@ multiply-adds. ``evit_head`` has CLCA's head alone. Rivals are the net with all 
 classifier of pixels.
 
 Numbers are accuracy on test images, and multiply-adds of an image over those of the whole net.
+
+A seed takes a minute and a half of one core. Over three seeds EViT with CLCA tells 0.706 ± 0.013
+and without 0.575 ± 0.010, top-k 0.692 and 0.565, at no more multiply-adds, half of those of the
+whole net, which has 0.592. Most of it is the head, which has batch norm: 0.679 by itself. All are
+undertrained, of 2,000 images: a linear classifier of pixels has 0.899.
 """
 
 import math
