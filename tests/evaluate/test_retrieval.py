@@ -1,6 +1,7 @@
 """Retrieval: scikit-learn's and float64's answers, lone classes, any device count."""
 
 import functools
+import pathlib
 
 import jax
 import numpy as np
@@ -9,6 +10,10 @@ from sklearn.metrics import average_precision_score, ndcg_score
 
 from repjax.evaluate import Embedded, ranking_scores, retrieval
 from repjax.train import make_mesh
+
+FROZEN = np.load(pathlib.Path(__file__).parents[1] / "oracles/frozen.npz")
+# pytorch-metric-learning's names.
+CALCULATOR = {"map_at_r": "mean_average_precision_at_r"}
 
 
 @functools.cache
@@ -59,6 +64,25 @@ def test_scores_are_those_of_scikit_learn_and_the_definition(within):
   assert ours.keys() == expected.keys()
   for name, value in expected.items():
     np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_scores_are_those_of_other_libraries(within):
+  train, test = (
+    Embedded(FROZEN[name], FROZEN[f"{name}_label"].astype(np.int32))
+    for name in ("gallery", "query")
+  )
+  ours = retrieval(train, test, within=within)
+  wanted = {}
+  for name in ("precision_at_1", "r_precision", "map_at_r"):
+    theirs = CALCULATOR.get(name, name)
+    wanted[name] = FROZEN[f"calculator/{'within' if within else 'across'}/{theirs}"]
+  if not within:
+    of = "torchmetrics/"
+    wanted |= {key.removeprefix(of): FROZEN[key] for key in FROZEN if key.startswith(of)}
+  assert len(wanted) == (3 if within else 10)
+  for name, value in wanted.items():
+    np.testing.assert_allclose(ours[name], value, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("within", [False, True])

@@ -1,5 +1,7 @@
 """RDMs, their comparison and topology, neighbourhoods: scipy, scikit-learn, definitions."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,17 @@ MUTUAL = jax.jit(measure.mutual_knn, static_argnames=OPTIONS)
 JACCARD = jax.jit(measure.neighbourhood_jaccard, static_argnames=OPTIONS)
 
 
+FROZEN = np.load(pathlib.Path(__file__).parents[1] / "oracles/frozen.npz")
+# rsatoolbox's names.
+COMPARATORS = {
+  "cosine": measure.rdm_cosine,
+  "corr": measure.rdm_pearson,
+  "spearman": measure.rdm_spearman,
+  "tau-a": measure.rdm_kendall,
+  "cosine_cov": measure.rdm_whitened_cosine,
+}
+
+
 def single(*arrays):
   return [jnp.asarray(x, jnp.float32) for x in arrays]
 
@@ -35,6 +48,13 @@ def test_rdms_are_scipy_s_in_its_order():
   np.testing.assert_allclose(found, pdist(X, "correlation"), rtol=1e-4)
   np.testing.assert_allclose(measure.euclidean_rdm(x @ single(TURN)[0] + 9), A, rtol=1e-4)
   np.testing.assert_allclose(measure.correlation_rdm(3 * x - 1), found, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_comparators_are_rsatoolbox_s(name):
+  rdms = single(FROZEN["rsatoolbox/rdm_1"], FROZEN["rsatoolbox/rdm_2"])
+  found = jax.jit(COMPARATORS[name])(*rdms)
+  np.testing.assert_allclose(found, FROZEN[f"rsatoolbox/{name}"], rtol=1e-4)
 
 
 def test_comparators_are_scipy_s():
