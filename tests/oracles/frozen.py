@@ -49,7 +49,8 @@ def by_calculator(given, within):
 def by_torchmetrics(given):
   """Of torchmetrics, over the whole ranking."""
   unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
-  cosine = torch.from_numpy(unit(given["query"]) @ unit(given["gallery"]).T)
+  # Its average precision takes what has a score of 0 or less for irrelevant.
+  cosine = torch.from_numpy(1 + unit(given["query"]) @ unit(given["gallery"]).T)
   relevant = torch.from_numpy(given["query_label"][:, None] == given["gallery_label"][None])
   index = torch.arange(len(cosine))[:, None].expand(cosine.shape)
   ask = lambda metric: float(metric(cosine.flatten(), relevant.flatten(), indexes=index.flatten()))
