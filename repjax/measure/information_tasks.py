@@ -272,6 +272,9 @@ def information_tasks() -> dict[str, Task]:
 def benchmark_tasks() -> dict[str, Task]:
   """The 40 tasks of the package benchmark-mi, where it is installed.
 
+  Its release 0.1.3 needs a tensorflow-probability that does not import beside JAX 0.10: until it is
+  mended, `information_tasks` are the ones to use.
+
   Returns:
     Tasks by the package's names. They are drawn with NumPy, so that ``sample`` is not traceable.
 
