@@ -31,7 +31,7 @@ EVERYDAY = {
   "learners": ("joint_embedding", "learner", "simclr", "simmim", "supervised", "swav"),
   "measure": ("alignment", "bounds", "compatibility", "procrustes", "spectrum"),
   "pretrained": ("load", "pretrained_vit", "towers"),
-  "select": ("token_diversity",),
+  "select": (),
   "trees": ("convert", "state"),
 }  # fmt: skip
 #: Rooms whose programs run once, save for files in which memory or speed of training counts.
