@@ -22,7 +22,6 @@ What it loses in a gallery of its own is not nothing: 0.923 ± 0.010, the indepe
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 import optax
 
@@ -60,7 +59,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     return [claim.features(learner.encode, state, x) for x in (train["image"], test.image)]
 
   plain = lambda **options: compatible(
-    ENCODER, CLASSES, claim.shift_and_noise, normalize=scaled, **options
+    ENCODER, CLASSES, claim.shift_and_noise, normalize=claim.scaled_digits, **options
   )
   few = {k: x[train["label"] < OLD] for k, x in train.items()}
   old_train, old = fit("old", plain(dim=DIM), few, 0)
@@ -69,7 +68,13 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   means = np.stack([unit(old_train)[train["label"] == c].mean(0) for c in range(CLASSES)])
   held = {"classifier": means, "influence": HOLD, "previous_dim": DIM}
   turned = bt2(
-    ENCODER, claim.shift_and_noise, means, dim=DIM, added=ADDED, hold=HOLD, normalize=scaled
+    ENCODER,
+    claim.shift_and_noise,
+    means,
+    dim=DIM,
+    added=ADDED,
+    hold=HOLD,
+    normalize=claim.scaled_digits,
   )
   flat = test.image.reshape(len(label), -1).astype(np.float32)
   untrained = fit("untrained", plain(dim=DIM), train, 0, length=0)[1]
@@ -105,11 +110,6 @@ def asking(old: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], dict[st
 def unit(x: np.ndarray) -> np.ndarray:
   """Rows at unit length."""
   return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
 
 
 def main(settings: Settings) -> None:

@@ -232,6 +232,16 @@ def centred_digits(image: jax.Array) -> jax.Array:
   return (image - 0.3) / 0.37
 
 
+def scaled_digits(image: jax.Array) -> jax.Array:
+  """Pixels of MNIST in [0, 1] less their mean, in standard deviations."""
+  return (image - 0.13) / 0.31
+
+
+def scaled_photos(image: jax.Array) -> jax.Array:
+  """Pixels of CIFAR-10 in [0, 1] less their mean, in standard deviations."""
+  return (image - 0.47) / 0.25
+
+
 def shift_and_noise(key: jax.Array, image: jax.Array) -> jax.Array:
   """A view of an image of few pixels: up to one aside, and noisy.
 

@@ -22,10 +22,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
-from experiments import claim
+from experiments import claim, contest
 from repjax import select
 from repjax.encoders import CLCA, ViT
 from repjax.learners import by_gradient, supervised
@@ -48,8 +47,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train = {name: array[:TRAIN] for name, array in train.items()}
   whole, numbers = multiply_adds(VIT), {}
   for name, net in nets().items():
-    objective = supervised(net, 10, claim.shift_and_noise, normalize=scaled)
-    learner = by_gradient(objective, recipe(steps))
+    objective = supervised(net, 10, claim.shift_and_noise, normalize=claim.scaled_digits)
+    learner = by_gradient(objective, contest.warmed_adamw(2e-3, steps))
     state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
     numbers[name] = {
       "accuracy": claim.head_accuracy(learner, state, **test),
@@ -93,17 +92,6 @@ def multiply_adds(net: nn.Module) -> float:
   image = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
   variables = jax.eval_shape(net.init, jax.random.key(0), image)
   return count_flops(lambda v, x: net.apply(v, x).pooled, variables, image) / 2
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
-
-
-def recipe(steps: int) -> optax.GradientTransformation:
-  """AdamW, a tenth of the steps of warm-up, a cosine to zero."""
-  rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, max(steps // 10, 1), steps)
-  return optax.adamw(rate, weight_decay=0.05)
 
 
 def main(settings: Settings) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import claim
+from experiments import claim, contest
 from experiments.records import spelt
 from repjax import data, encoders, evaluate, learners
 from repjax.augment import crop_flip, normalize
@@ -106,8 +106,7 @@ def _numbers(name, seed, train: data.Arrays, test: data.Arrays, steps: int) -> d
     crop_flip(train.image_shape[0], min_area=0.5),
     normalize=lambda image: normalize(image, mean, std),
   )
-  rate = optax.warmup_cosine_decay_schedule(0, 2e-3, max(steps // 10, 1), steps)
-  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.05))
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), contest.warmed_adamw(2e-3, steps))
   learner = learners.by_gradient(objective, optimizer)
   arrays = {"image": train.image, "label": train.label}
   batch = min(BATCH, len(train))

@@ -70,7 +70,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
       if name in ALIGNED and step:
         own["previous"] = previous
       objective = compatible(
-        ENCODER, RESERVED, claim.shift_and_noise, normalize=scaled, align=ALIGN, **own
+        ENCODER, RESERVED, claim.shift_and_noise, normalize=claim.scaled_digits, align=ALIGN, **own
       )
       if name == "cl2r" and step:
         objective = start_from(objective, previous.params)
@@ -104,11 +104,6 @@ def scores(features: list[np.ndarray], label: np.ndarray) -> dict[str, float]:
     "old_by_old": matrix[0, 0],
     "own": matrix[-1, -1],
   }
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
 
 
 def main(settings: Settings) -> None:

@@ -37,6 +37,20 @@ class Trained(NamedTuple):
   numbers: dict[str, float]
 
 
+def warmed_adamw(rate: float, steps: int) -> optax.GradientTransformation:
+  """AdamW with a tenth of the steps of warm-up, then a cosine to zero.
+
+  Args:
+    rate: highest learning rate.
+    steps: updates.
+
+  Returns:
+    The optimizer, with a weight decay of 0.05.
+  """
+  schedule = optax.warmup_cosine_decay_schedule(0.0, rate, max(steps // 10, 1), max(steps, 2))
+  return optax.adamw(schedule, weight_decay=0.05)
+
+
 def train_classifier(
   encoder: nn.Module,
   train: Batch,
@@ -77,8 +91,7 @@ def train_classifier(
     params, extra = objective.init(key, batch)
     return start(params), extra
 
-  schedule = optax.warmup_cosine_decay_schedule(0.0, rate, max(steps // 10, 1), max(steps, 2))
-  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.05))
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), warmed_adamw(rate, steps))
   learner = by_gradient(objective._replace(init=init), optimizer)
   state = claim.fit(
     learner, train, steps=steps, batch_size=min(batch_size, len(train["label"])), seed=seed

@@ -75,7 +75,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   labelled = slice(len(train.image) - LABELS, None)
   encoder = ConvNet((16, 32, 64))
   view = affine_augment(degrees=10, shear=5, noise=0.02)
-  normalize = lambda image: (image - 0.13) / 0.31
+  normalize = claim.scaled_digits
   key = jax.random.key(seed)
 
   def score(embed):

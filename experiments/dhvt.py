@@ -41,11 +41,10 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, 300)
   train, chosen, test = claim.three_parts(settings, image_size=16, seed=seed)
   train = {name: array[:TRAIN] for name, array in train.items()}
-  scaled = lambda image: (image - 0.47) / 0.25
 
   numbers = {}
   for name, encoder in ENCODERS.items():
-    objective = supervised(encoder, 10, crop_flip(16), normalize=scaled)
+    objective = supervised(encoder, 10, crop_flip(16), normalize=claim.scaled_photos)
     runs = []
     for rate in RATES:
       learner = by_gradient(objective, recipe(rate, steps))

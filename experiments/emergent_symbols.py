@@ -74,7 +74,7 @@ def game(within: bool):
   net = lambda: Flat(MLP((256, 128), norm="layer"))
   return referential_game(
     net(), net(), claim.shift_and_noise, vocabulary=VOCABULARY, length=LENGTH,
-    within_class=within, normalize=lambda image: (image - 0.13) / 0.31,
+    within_class=within, normalize=claim.scaled_digits,
   )  # fmt: skip
 
 

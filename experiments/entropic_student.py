@@ -100,7 +100,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps, tuning = (claim.steps_of(settings, n) for n in (STEPS, TUNING))
   train, _, test = claim.three_parts(settings, image_size=16, seed=seed)
   train = {name: array[:TRAIN] for name, array in train.items()}
-  options = {"normalize": scaled}
+  options = {"normalize": claim.scaled_photos}
 
   def fit(objective: Objective, steps: int, name: str):
     rate = optax.cosine_decay_schedule(2e-3, max(steps, 1))
@@ -170,7 +170,7 @@ def code_length(params, image: np.ndarray) -> float:
 
 @jax.jit
 def _bits(params, rows):
-  return BOTTLENECK.apply({"params": params}, scaled(rows / 255)).bits
+  return BOTTLENECK.apply({"params": params}, claim.scaled_photos(rows / 255)).bits
 
 
 def quantized(teacher, image: np.ndarray, test) -> list[tuple[float, float]]:
@@ -184,9 +184,9 @@ def quantized(teacher, image: np.ndarray, test) -> list[tuple[float, float]]:
   Returns:
     A point for each number of levels.
   """
-  front = lambda params, rows: HALVES.front.apply({"params": params}, scaled(rows / 255)).reshape(
-    len(rows), -1
-  )
+  front = lambda params, rows: HALVES.front.apply(
+    {"params": params}, claim.scaled_photos(rows / 255)
+  ).reshape(len(rows), -1)
   own = teacher["encoder"]
   seen, asked = (claim.features(front, own["front"], x) for x in (image[:2000], test["image"]))
   points = []
@@ -216,11 +216,6 @@ def as_jpeg(images: np.ndarray, quality: int) -> tuple[float, np.ndarray]:
     bits += 8 * (len(content) - start - 2 - header - 2)
     decoded.append(np.asarray(Image.open(out)))
   return bits / len(images), np.stack(decoded)
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.47) / 0.25
 
 
 def main(settings: Settings) -> None:

@@ -102,7 +102,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   numbers["progressive"] = judge(average(of(tuned)))
   numbers["untrained"] = judge(of([fit("untrained", batch, 0, steps=0)])[0])
   numbers["raw_pixels"] = judge(
-    [scaled(x / 255).reshape(len(x), -1) for x in (queries, references)]
+    [claim.scaled_photos(x / 255).reshape(len(x), -1) for x in (queries, references)]
   )
   return numbers
 
@@ -122,7 +122,7 @@ def describer(classes: int) -> Objective:
   encoder = Flat(MLP(SHAPE, norm="layer"))
   return fcpl(
     encoder, classes, copy, margin=0.1, scale=SCALE, hold=HOLD,
-    normalize=scaled,
+    normalize=claim.scaled_photos,
   )  # fmt: skip
 
 
@@ -146,11 +146,6 @@ def changed(image: np.ndarray, seed: int) -> np.ndarray:
   """Copies as bytes."""
   copies = copies_of(jax.random.key(seed), jnp.asarray(image, jnp.float32) / 255)
   return np.round(255 * np.asarray(copies)).astype(np.uint8)
-
-
-def scaled(image):
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.47) / 0.25
 
 
 def main(settings: Settings) -> None:

@@ -52,8 +52,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps, coding = (claim.steps_of(settings, n) for n in (STEPS, CODING))
   train, _, test = claim.three_parts(settings, image_size=16, seed=seed)
   train = {name: array[:8000] for name, array in train.items()}
-  scaled = lambda image: (image - 0.13) / 0.31
-  objective = supervised(ENCODER, 10, claim.shift_and_noise, normalize=scaled)
+  objective = supervised(ENCODER, 10, claim.shift_and_noise, normalize=claim.scaled_digits)
   learner = by_gradient(objective, optax.adam(optax.cosine_decay_schedule(2e-3, max(steps, 1))))
   state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed, progress="vit")
 

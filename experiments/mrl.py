@@ -28,7 +28,6 @@ import functools
 import json
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -63,7 +62,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   parts = pairs(learnt, 10_000, seed), pairs(apart, 1500, seed), pairs(test, 2000, 0)
 
   def encoded(name, steps, **options):
-    objective = mrl(ENCODER, CLASSES, claim.shift_and_noise, normalize=scaled, **options)
+    objective = mrl(
+      ENCODER, CLASSES, claim.shift_and_noise, normalize=claim.scaled_digits, **options
+    )
     learner = by_gradient(objective, optax.adam(optax.cosine_decay_schedule(3e-3, max(steps, 1))))
     state = claim.fit(learner, parts[0], steps=steps, batch_size=BATCH, seed=seed, progress=name)
     return [claim.features(learner.encode, state, part["image"]) for part in parts]
@@ -93,11 +94,6 @@ def pairs(part: data.Arrays, count: int, seed: int) -> dict[str, np.ndarray]:
   left, right = (rng.permutation(len(part.label))[:count] for _ in range(2))
   image = np.concatenate([part.image[left], part.image[right]], 2)
   return {"image": image, "label": (10 * part.label[left] + part.label[right]).astype(np.int32)}
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
 
 
 def components(parts: list[np.ndarray]) -> list[np.ndarray]:

@@ -116,7 +116,7 @@ def cosines(start, z, y, queries):
 
 
 def objective(criterion) -> Objective:
-  """A loss of features, labels and a linear layer, on a ResNet."""
+  """A loss of features, labels and a linear layer, on a dense net."""
   encoder = Flat(MLP((256, 128, DIM), norm="layer"))
   prepared = lambda image: to_float(image) - 0.13
 

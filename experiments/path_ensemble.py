@@ -15,12 +15,11 @@ taught by the sum 0.440; without the two paths that images set apart miss least 
 two 0.435, so that no path harms. Pixels have 0.374.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import claim
+from experiments import claim, contest
 from repjax.augment import crop_flip
 from repjax.encoders import PathEnsemble, ViT
 from repjax.learners import by_gradient, self_distillation, supervised
@@ -41,7 +40,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   steps = claim.steps_of(settings, STEPS)
   train, held, test = claim.three_parts(settings, image_size=16, seed=seed)
   train = {name: array[:TRAIN] for name, array in train.items()}
-  options = {"classes": 10, "augment": crop_flip(16), "normalize": scaled}
+  options = {"classes": 10, "augment": crop_flip(16), "normalize": claim.scaled_photos}
   # The plain model is an ensemble whose factors are all 1, so that all start from the same.
   weighed = PathEnsemble(VIT)
   objectives = {
@@ -49,10 +48,9 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     "ensemble_scale": supervised(weighed, **options),
     "distilled": self_distillation(weighed, **options),
   }
-  shape = optax.warmup_cosine_decay_schedule(0.0, RATE, max(steps // 10, 1), steps)
   numbers, states = {}, {}
   for name, objective in objectives.items():
-    learner = by_gradient(objective, optax.adamw(shape, weight_decay=0.05))
+    learner = by_gradient(objective, contest.warmed_adamw(RATE, steps))
     state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed, progress=name)
     numbers[name] = {
       "accuracy": claim.head_accuracy(learner, state, **test),
@@ -80,11 +78,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   }
   numbers |= {name: {"accuracy": x, "gain": x - whole} for name, x in pruned.items()}
   return numbers | {"raw_pixels": {"accuracy": claim.pixel_accuracy(train, test, seed=seed)}}
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.47) / 0.25
 
 
 def main(settings: Settings) -> None:

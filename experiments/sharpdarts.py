@@ -48,7 +48,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   @functools.cache  # searches may find the same
   def accuracy(cells, power):
     net = CellNet(cells, width=8, cells=2, affine=True)
-    objective = supervised(net, 10, claim.shift_and_noise, normalize=scaled)
+    objective = supervised(net, 10, claim.shift_and_noise, normalize=claim.scaled_digits)
     learner = by_gradient(objective, descent(power, steps))
     state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
     return claim.head_accuracy(learner, state, **test)
@@ -79,7 +79,7 @@ def search(train: dict, *, max_w: bool, steps: int, seed: int) -> Genotype:
   names = ("image", "label")
   net = CellNet(width=4, cells=2, nodes=1, operations=OPERATIONS, max_w=max_w)
   learner = architecture_search(
-    supervised(net, 10, claim.shift_and_noise, normalize=scaled),
+    supervised(net, 10, claim.shift_and_noise, normalize=claim.scaled_digits),
     descent(POWER, steps),
     optax.chain(optax.add_decayed_weights(1e-3), optax.adam(CHOICE_RATE, b1=0.5)),
     parts=lambda batch: ({k: batch[k] for k in names}, {k: batch[f"held_{k}"] for k in names}),
@@ -114,11 +114,6 @@ def descent(power: float, steps: int) -> optax.GradientTransformation:
     optax.trace(0.9),
     optax.GradientTransformation(init, update),
   )
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
 
 
 def main(settings: Settings) -> None:

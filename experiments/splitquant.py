@@ -53,7 +53,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   few = data.Arrays(train.image[:2000], train.label[:2000])
   numbers = {}
   for name, net in NETS.items():
-    objective = supervised(net, 10, claim.shift_and_noise, normalize=scaled)
+    objective = supervised(net, 10, claim.shift_and_noise, normalize=claim.scaled_digits)
     rate = optax.cosine_decay_schedule(3e-3, max(steps, 1))
     learner = by_gradient(objective, optax.adam(rate))
     state = claim.fit(learner, batch, steps=steps, batch_size=BATCH, seed=seed, progress=name)
@@ -125,11 +125,6 @@ def means(row: dict[str, float]) -> dict[str, float]:
   """Of both nets."""
   metrics = dict.fromkeys(metric.partition("_")[2] for metric in row)
   return {m: float(np.mean([row[f"{name}_{m}"] for name in NETS])) for m in metrics}
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.13) / 0.31
 
 
 def main(settings: Settings) -> None:

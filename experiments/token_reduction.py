@@ -30,10 +30,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
-from experiments import claim, outcome
+from experiments import claim, contest, outcome
 from repjax import select
 from repjax.encoders import ViT
 from repjax.evaluate import figures
@@ -58,7 +57,8 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train, test = cluttered(settings, seed)
   steps = claim.steps_of(settings, STEPS)
   learner = by_gradient(
-    supervised(ENCODER, 10, lambda key, image: image, normalize=scaled), recipe(steps)
+    supervised(ENCODER, 10, lambda key, image: image, normalize=scaled),
+    contest.warmed_adamw(2e-3, steps),
   )
   state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed)
   ((accuracy, adds, seconds, _),) = judged(state.params, test, [None])
@@ -148,12 +148,6 @@ def scaled(image: jax.Array) -> jax.Array:
 def as_input(image: jax.Array) -> jax.Array:
   """Pixels of 0 to 255 as the net is given them."""
   return scaled(jnp.asarray(image, jnp.float32) / 255)
-
-
-def recipe(steps: int) -> optax.GradientTransformation:
-  """AdamW, a tenth of the steps of warm-up, a cosine to zero."""
-  rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, max(steps // 10, 1), steps)
-  return optax.adamw(rate, weight_decay=0.05)
 
 
 def judged(params: claim.Tree, test: dict, hooks: list) -> list[tuple]:

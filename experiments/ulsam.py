@@ -47,7 +47,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
   train = {name: array[:TRAIN] for name, array in train.items()}
   rate, numbers = optax.cosine_decay_schedule(RATE, steps), {}
   for name, net in NETS.items():
-    objective = supervised(net, 10, crop_flip(16), normalize=scaled)
+    objective = supervised(net, 10, crop_flip(16), normalize=claim.scaled_photos)
     learner = by_gradient(objective, optax.adamw(rate, weight_decay=0.05))
     state = claim.fit(learner, train, steps=steps, batch_size=BATCH, seed=seed, progress=name)
     numbers[name] = {
@@ -57,11 +57,6 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
       "multiply_adds": count_flops(learner.encode, state, test["image"][:1]) / 2,
     }
   return numbers | {"raw_pixels": {"accuracy": claim.pixel_accuracy(train, test, seed=seed)}}
-
-
-def scaled(image: jax.Array) -> jax.Array:
-  """Pixels less their mean, in standard deviations."""
-  return (image - 0.47) / 0.25
 
 
 def main(settings: Settings) -> None:

@@ -348,20 +348,15 @@ class Block(nn.Module):
       own = jnp.broadcast_to(jnp.log(sizes)[:, None, None], shape)
       bias = own if bias is None else own + bias
     seen = {"where": where, "bias": bias, "rotation": rotation}
+    y = attention(norm_1(x) if self.norm_first else x, show=self.reduce is not None, **seen)
+    y, *shown = y if self.reduce is not None else (y,)
+    x = x + self._scaled(y, "scale_1")
+    x = x if self.norm_first else norm_1(x)
     if self.reduce is not None:
-      y, query, key = attention(norm_1(x) if self.norm_first else x, show=True, **seen)
-      x = x + self._scaled(y, "scale_1")
-      x = x if self.norm_first else norm_1(x)
-      x, _, _, sizes, trace = self.reduce(Between(x, query, key, sizes, trace))
-      y = self._scaled(mlp(norm_2(x) if self.norm_first else x), "scale_2")
-      return (x + y if self.norm_first else norm_2(x + y)), sizes, trace
-    first = lambda y: self._scaled(attention(y, **seen), "scale_1")
-    second = lambda y: self._scaled(mlp(y), "scale_2")
-    if self.norm_first:
-      x = x + first(norm_1(x))
-      return x + second(norm_2(x))
-    x = norm_1(x + first(x))
-    return norm_2(x + second(x))
+      x, _, _, sizes, trace = self.reduce(Between(x, *shown, sizes, trace))
+    x = x + self._scaled(mlp(norm_2(x) if self.norm_first else x), "scale_2")
+    x = x if self.norm_first else norm_2(x)
+    return x if self.reduce is None else (x, sizes, trace)
 
   def _scaled(self, x: jax.Array, name: str) -> jax.Array:
     if self.layer_scale is None:

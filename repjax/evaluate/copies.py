@@ -29,8 +29,7 @@ def micro_average_precision(score: np.ndarray, relevant: np.ndarray) -> float:
     Douze et al., `The 2021 Image Similarity Dataset and Challenge
     <https://arxiv.org/abs/2106.09672>`_, 2021, section 4.
   """
-  precision, recall = _precision_and_recall(score, relevant)
-  return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+  return _area(*_precision_and_recall(score, relevant))
 
 
 def copy_detection(
@@ -63,10 +62,14 @@ def copy_detection(
   exact, found = _precision_and_recall(score, relevant)
   copies = partner >= 0
   return {
-    "micro_ap": micro_average_precision(score, relevant),
+    "micro_ap": _area(exact, found),
     f"recall_at_p{100 * precision:.0f}": float(np.max(found, where=exact >= precision, initial=0)),
     "recall_at_1": float(np.mean(np.argmax(score[copies], 1) == partner[copies])),
   }
+
+
+def _area(precision, recall):
+  return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def _precision_and_recall(score, relevant):
