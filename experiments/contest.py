@@ -16,7 +16,7 @@ from repjax.learners import Learner, by_gradient, supervised
 from repjax.train.flops import count_flops
 from repjax.train.launch import Settings
 
-TRAIN, TEST, STEPS = 10_000, 5_000, 280
+TRAIN, TEST, STEPS = 10_000, 5_000, 1000
 
 Batch = dict[str, np.ndarray]
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -125,7 +125,6 @@ def compare(
   *,
   seed: int,
   image_size: int = 16,
-  steps: int = STEPS,
 ) -> claim.Numbers:
   """Trains encoders in one way on some of the images that ``--data`` names, and tells others.
 
@@ -134,7 +133,6 @@ def compare(
     settings: the flags.
     seed: of images, parameters and draws.
     image_size: side to resize images to.
-    steps: updates of each, unless ``--steps`` says otherwise.
 
   Returns:
     Numbers of each, and of ``raw_pixels`` by their 20 nearest neighbours.
@@ -143,7 +141,7 @@ def compare(
   rng = np.random.default_rng(seed)
   draw = lambda split, count: data.take(split, rng.permutation(len(split))[:count])
   train, test = draw(dataset.train, TRAIN), draw(dataset.test, TEST)
-  steps, numbers = claim.steps_of(settings, steps), {}
+  steps, numbers = claim.steps_of(settings, STEPS), {}
   for name, encoder in encoders.items():
     numbers[name] = train_classifier(encoder, train, test, steps=steps, seed=seed).numbers
   bank, asked = (evaluate.pixels([part]) for part in (train, test))

@@ -58,7 +58,7 @@ ENCODERS = {
 
 def study(seed: int, settings: Settings) -> claim.Numbers:
   """Trains CrossViT and its rivals, and counts what the branches' meetings cost."""
-  numbers = contest.compare(ENCODERS, settings, seed=seed, steps=220)
+  numbers = contest.compare(ENCODERS, settings, seed=seed)
   small, large = cost_of_fusion(16), cost_of_fusion(32)
   numbers["crossvit"] |= {
     "fusion_million_multiply_adds": small / 1e6,

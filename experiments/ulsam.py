@@ -25,7 +25,7 @@ from repjax.learners import by_gradient, supervised
 from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
 
-STEPS, BATCH, RATE, TRAIN = 300, 50, 3e-3, 4000
+STEPS, BATCH, RATE, TRAIN = 1000, 50, 3e-3, 4000
 WHOLE = (Row(1, 32, 1, 1), Row(1, 64, 3, 2), Row(1, 128, 3, 2))
 FEWER = tuple(row._replace(repeats=1) for row in WHOLE)
 OPTIONS = {"inverted": False, "stem_stride": 1}

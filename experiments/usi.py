@@ -23,7 +23,7 @@ from repjax.encoders import MLP, ConvNet, Flat, ResNet, ViT
 from repjax.learners import Teacher, by_gradient, supervised, usi
 from repjax.train.launch import Settings, run_app
 
-STEPS, TEACHER_STEPS, BATCH, TRAIN = 250, 500, 50, 4000
+STEPS, TEACHER_STEPS, BATCH, TRAIN = 1000, 1500, 50, 4000
 TEACHER = ResNet((1, 1, 1), False, width=16, stem="cifar")
 STUDENTS = {
   "mlp": Flat(MLP((128, 128))),

@@ -1,5 +1,7 @@
 """Softmax attention, the core of every transformer here."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -31,27 +33,37 @@ def attend(
   Returns:
     Same shape as ``query``.
   """
-  scale = query.shape[-1] ** -0.5
-  weights = _weights(query * jnp.asarray(scale, query.dtype), key, where, bias)
-  return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+  query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
+  # A CPU multiplies matrices that lie together, heads first; to bring few tokens there costs more
+  # than it saves (benchmarks/NOTES.md).
+  if key.shape[1] < 32:
+    weights = _weights("bqhd,bkhd->bhqk", query, key, where, bias)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+  weights = _weights("bhqd,bhkd->bhqk", query, key, where, bias)
+  return jnp.swapaxes(jnp.matmul(weights, value), 1, 2)
 
 
-@jax.custom_jvp
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _weights(
-  query: jax.Array, key: jax.Array, where: jax.Array | None, bias: jax.Array | None
+  axes: str,
+  query: jax.Array,
+  key: jax.Array,
+  where: jax.Array | None,
+  bias: jax.Array | None,
 ) -> jax.Array:
   dtype = jnp.promote_types(query.dtype, jnp.float32)
-  scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
+  scores = jnp.einsum(axes, query, key, preferred_element_type=dtype)
   if bias is not None:
     scores = scores + bias.astype(dtype)
   return jax.nn.softmax(scores, where=where).astype(query.dtype)
 
 
 @_weights.defjvp
-def _weights_jvp(primals, tangents):
+def _weights_jvp(axes, primals, tangents):
   (query, key, where, bias), (d_query, d_key, _, d_bias) = primals, tangents
-  weights = _weights(query, key, where, bias)
-  product = lambda *args: jnp.einsum("bqhd,bkhd->bhqk", *args)
+  weights = _weights(axes, query, key, where, bias)
+  product = lambda *args: jnp.einsum(axes, *args)
   # Products give what they take, so that gradients of scores, too, are multiplied as such.
   change = product(d_query, key) + product(query, d_key)
   if bias is not None:
