@@ -5,15 +5,14 @@
   python benchmarks/encoders.py --json=encoders.json  # a GPU: bfloat16, batches of 128
   python benchmarks/encoders.py --models=swin_tiny_patch4_window7_224,tnt_s_patch16_224
 
-Models go by timm's names: any of `repjax.pretrained`, and the CrossViTs and TNTs. The rival is
-timm's own net under `torch.compile`, autocast where the dtype is bfloat16, channels last where it
-is convolutional; --torch=compile,eager adds one without compilation. Forward ends in the pooled
-feature. A training step is forward, backward and AdamW (fused there) on the mean square of the
-pooled feature, in training mode. One batch lies on the device.
+Models go by timm's names, any that `repjax.pretrained` loads. The rival is timm's own net under
+`torch.compile`, autocast where the dtype is bfloat16, channels last where it is convolutional;
+--torch=compile,eager adds one without compilation. Forward ends in the pooled feature. A training
+step is forward, backward and AdamW (fused there) on the mean square of the pooled feature, in
+training mode. One batch lies on the device.
 
-That the two do equal work is checked in every run and stops it if not: parameters are as many; of
-the catalog's models the pooled features are equal from the same weights, and so are the losses of
-two steps. (CrossViT's and TNT's weights are compared in the tests alone.)
+That the two do equal work is checked in every run and stops it if not: parameters are as many, the
+pooled features are equal from the same weights, and so are the losses of two steps.
 
 Ratios are ours over theirs, medians of turns that the sides take one after another, with least and
 greatest. Believe them only on a quiet machine: PyTorch's threads spin and lose far more than ours
@@ -44,7 +43,6 @@ import timm
 import torch
 from absl import app, flags
 
-from repjax.encoders import crossvit, tnt
 from repjax.pretrained import timm_model
 from repjax.train.flops import count_flops
 from repjax.train.memory import keep_freed_memory
@@ -76,30 +74,21 @@ MODELS = {
   )
 }
 MODELS["gpu"] = ("vit_base_patch16_224", "vit_large_patch16_224", *MODELS["cpu"])
-#: Nets of timm's whose weights this library does not read.
-BY_SHAPE = {
-  "crossvit_tiny_240": lambda: crossvit("crossvit_ti"),
-  "crossvit_small_240": lambda: crossvit("crossvit_s"),
-  "crossvit_base_240": lambda: crossvit("crossvit_b"),
-  "tnt_s_patch16_224": lambda: tnt("tnt_s"),
-}
 
 
 class Sides(NamedTuple):
-  """Both sides of a model, with equal weights where they can be had.
+  """Both sides of a model, with equal weights.
 
   Attributes:
     encoder: ours.
     variables: its own.
     theirs: timm's module.
-    equal: whether the weights are.
     side: of an image, in pixels.
   """
 
   encoder: nn.Module
   variables: Any
   theirs: torch.nn.Module
-  equal: bool
   side: int
 
 
@@ -126,20 +115,15 @@ def make(name: str, dtype: str) -> Sides:
   theirs = timm.create_model(name, num_classes=0, **sized, **still).eval()
   side = 240 if name.startswith("crossvit") else sized.get("img_size", 224)
   state = {k: v.numpy() for k, v in theirs.state_dict().items()}
-  model = None if name in BY_SHAPE else timm_model(name)
-  encoder = (BY_SHAPE[name]() if model is None else model.encoder).clone(dtype=jnp.dtype(dtype))
+  model = timm_model(name)
+  encoder = model.encoder.clone(dtype=jnp.dtype(dtype))
   if sized and getattr(encoder, "image_size", None):
     encoder = encoder.clone(image_size=FLAGS.image_size // encoder.patch_size * encoder.patch_size)
   example = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   like = jax.eval_shape(encoder.init, jax.random.key(0), example)
-  if model is None:
-    variables = jax.jit(encoder.init)(jax.random.key(0), jnp.zeros(example.shape))
-  else:
-    variables = convert(state, model.rules, like, unused=model.unused, name=name)
+  variables = convert(state, model.rules, like, unused=model.unused, name=name)
   # Some have parameters here that are zero there and not stored.
-  absent = {
-    path for rule in (model.rules if model else ()) if rule.theirs is None for path in rule.ours
-  }
+  absent = {path for rule in model.rules if rule.theirs is None for path in rule.ours}
   sizes = flax.traverse_util.flatten_dict(
     {"params": jax.tree.map(np.size, like["params"])}, sep="/"
   )
@@ -147,7 +131,7 @@ def make(name: str, dtype: str) -> Sides:
   other = sum(p.numel() for p in theirs.parameters())
   if ours != other:
     raise ValueError(f"{name} has {ours:,} parameters here and {other:,} in timm")
-  return Sides(encoder, variables, theirs, model is not None, side)
+  return Sides(encoder, variables, theirs, side)
 
 
 def our_runs(sides: Sides, image: np.ndarray) -> dict[str, Callable[[int], Any]]:
@@ -263,7 +247,7 @@ def measure(name: str, dtype: str, batch: int) -> list[dict[str, Any]]:
     equal = {
       side: check_equal_work(name, part, first["repjax"], answer, dtype)
       for side, answer in first.items()
-      if sides.equal and side != "repjax"
+      if side != "repjax"
     }
     seconds = {side: [] for side in runs}
     for _ in range(FLAGS.turns):

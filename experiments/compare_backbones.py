@@ -12,10 +12,10 @@ chosen for some 200,000 parameters each. ``images_per_second`` is of training, c
 runs some of them; what is on record is not run again. A picture of the table lies beside the
 record.
 
-A net takes two to three minutes of one core. Means of two seeds so far: GLNet 0.558, ConvNeXt V2
-0.534, ConvNeXt, DHVT and ResNet 0.532, DynPerceiver 0.518, CSWin 0.508, ViT 0.506, Perceiver 0.501,
-CrossViT 0.469, TNT 0.461, Swin 0.458, pixels 0.404; seeds differ by 0.01 or less, but for TNT's, by
-0.03. Images a second from 246 (DHVT) to 2,572 (CSWin).
+A net takes two to three minutes of one core. Over three seeds GLNet has 0.558, ConvNeXt V2 0.535,
+ConvNeXt 0.534, DHVT 0.533, ResNet 0.531, DynPerceiver 0.513, ViT 0.509, CSWin 0.507, Perceiver
+0.498, CrossViT 0.471, TNT 0.467, Swin 0.461, pixels 0.404, with standard errors of 0.006 or less,
+but for TNT's, 0.010. Images a second from 247 (DHVT) to 2,684 (CSWin).
 """
 
 import functools

@@ -23,12 +23,13 @@ def attend(
   multiplies float32 gradients of the scores. Either can be differentiated forwards.
 
   Args:
-    query: ``[batch, queries, heads, head_dim]``.
-    key: ``[batch, keys, heads, head_dim]``.
+    query: ``[..., queries, heads, head_dim]``.
+    key: ``[..., keys, heads, head_dim]``.
     value: same shape as ``key``.
-    where: boolean, broadcast to ``[batch, heads, queries, keys]``: what each query may see; all if
+    where: boolean, broadcast to ``[..., heads, queries, keys]``: what each query may see; all if
       absent. Queries that may see nothing find 0.
-    bias: ``[batch or 1, heads or 1, queries, keys]``, added to the scores; none if absent.
+    bias: ``[..., heads, queries, keys]`` with axes of 1 where it is shared, added to the scores;
+      none if absent.
 
   Returns:
     Same shape as ``query``.
@@ -36,12 +37,12 @@ def attend(
   query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
   # A CPU multiplies matrices that lie together, heads first; to bring few tokens there costs more
   # than it saves (benchmarks/NOTES.md).
-  if key.shape[1] < 32:
-    weights = _weights("bqhd,bkhd->bhqk", query, key, where, bias)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-  weights = _weights("bhqd,bhkd->bhqk", query, key, where, bias)
-  return jnp.swapaxes(jnp.matmul(weights, value), 1, 2)
+  if key.shape[-3] < 32:
+    weights = _weights("...qhd,...khd->...hqk", query, key, where, bias)
+    return jnp.einsum("...hqk,...khd->...qhd", weights, value)
+  query, key, value = (jnp.swapaxes(x, -3, -2) for x in (query, key, value))
+  weights = _weights("...qd,...kd->...qk", query, key, where, bias)
+  return jnp.swapaxes(jnp.matmul(weights, value), -3, -2)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from repjax.arrays import at_least_float32, platform
+from repjax.encoders.products import product
 
 #: Side of the tiles, at most, whose share of a kernel's gradient is one fused loop.
 TILE = 8
@@ -96,7 +97,7 @@ def _product(x, kernel, strides):
     x = x[:, : height // rows * rows, : width // columns * columns]
     x = x.reshape(batch, height // rows, rows, width // columns, columns, dim)
     x = jnp.swapaxes(x, 2, 3)
-  y = x.reshape(-1, rows * columns * dim) @ kernel.reshape(-1, kernel.shape[-1])
+  y = product(x.reshape(-1, rows * columns * dim), kernel.reshape(-1, kernel.shape[-1]))
   return y.reshape(*x.shape[:3], kernel.shape[-1])
 
 

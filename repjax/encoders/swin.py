@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from repjax.arrays import split_batch
+from repjax.encoders.attend import attend
 from repjax.encoders.features import Features
 from repjax.encoders.named import size_by_name
 from repjax.encoders.positions import Grid, patchify, relative_offsets, unpatchify
@@ -171,16 +172,9 @@ class WindowAttention(nn.Module):
     query, key, value = (split(dense(dim, self.dtype, n)(x)) for n in ("query", "key", "value"))
     offsets = math.prod(2 * side - 1 for side in self.window)
     table = self.param("position_bias", nn.initializers.normal(0.02), (offsets, self.heads))
-    bias = table[relative_offsets(self.window)].transpose(2, 0, 1)[
-      None
-    ]  # [1, heads, queries, keys]
-    if together is not None:
-      bias = jnp.where(together[:, None], bias, -jnp.inf)
-    query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("bwqhd,bwkhd->bwhqk", query, key, preferred_element_type=wide)
-    weights = jax.nn.softmax(scores + bias[None]).astype(self.dtype)
-    y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, value)
+    bias = jnp.moveaxis(table[relative_offsets(self.window)], -1, 0)[None, None]
+    where = None if together is None else jnp.asarray(together)[None, :, None]
+    y = attend(query, key, value, where=where, bias=bias)
     return dense(dim, self.dtype, "out")(y.reshape(x.shape))
 
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from repjax.arrays import at_least_float32, platform, split_batch
 from repjax.encoders.attend import attend
 from repjax.encoders.positions import Grid, Rotation, relative_offsets, rotate
+from repjax.encoders.products import product
 
 Implementation = Literal["auto", "xla", "cudnn"]
 Activation = Callable[[jax.Array], jax.Array]
@@ -52,7 +53,7 @@ def dense(
     ``[..., dim] -> [..., features]``; to be called inside a compact module.
   """
   init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
+  layer = nn.Dense(features, bias, dtype, kernel_init=init, dot_general=product, name=name)
   # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 

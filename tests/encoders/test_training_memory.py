@@ -40,16 +40,19 @@ def test_gelu_and_its_gradients_equal_the_definition_in_float64():
   np.testing.assert_allclose(jax.jvp(gelu, (x,), (np.ones_like(x),))[1], slope, atol=1e-6)
 
 
-def test_attention_and_its_gradients_equal_the_definition_in_float64():
+# Fewer keys than 32 are multiplied as they come, more with heads first; windows are a further axis.
+@pytest.mark.parametrize("shape", [(2, 5, 3, 8), (2, 33, 3, 8), (2, 3, 5, 2, 8), (1, 2, 32, 2, 8)])
+def test_attention_and_its_gradients_equal_the_definition_in_float64(shape):
   rng = np.random.default_rng(0)
-  query, key, value, weight = rng.normal(size=(4, 2, 5, 3, 8))
-  bias = rng.normal(size=(1, 3, 5, 5))
+  query, key, value, weight = rng.normal(size=(4, *shape))
+  query, weight = query[..., :4, :, :], weight[..., :4, :, :]
+  bias = rng.normal(size=(*[1] * (len(shape) - 3), shape[-2], 4, shape[-3]))
   weigh = lambda x: jnp.sum(jnp.asarray(weight, x.dtype) * x)
 
   def definition(query, key, value, bias):
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8) + bias
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) / np.sqrt(8) + bias
     shares = jnp.exp(scores) / jnp.sum(jnp.exp(scores), -1, keepdims=True)
-    return weigh(jnp.einsum("bhqk,bkhd->bqhd", shares, value))
+    return weigh(jnp.einsum("...hqk,...khd->...qhd", shares, value))
 
   with jax.enable_x64(True):
     expected = jax.value_and_grad(definition, (0, 1, 2, 3))(query, key, value, bias)
@@ -69,10 +72,16 @@ def test_a_feed_forward_layer_keeps_its_input_and_what_its_two_products_read_and
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_a_bfloat16_vit_keeps_no_float32_activations_and_attention_weights_once(scan):
-  leaves = kept(ViT(4, 16, 2, 2, dtype=BFLOAT16, scan=scan), jnp.zeros((2, 12, 8, 3), BFLOAT16))
+@pytest.mark.parametrize("tokens", [6, 36])
+def test_a_bfloat16_vit_keeps_no_float32_activations_and_attention_weights_once(scan, tokens):
+  image = jnp.zeros((2, 12, 4 * tokens // 3, 3), BFLOAT16)
+  leaves = kept(ViT(4, 16, 2, 2, dtype=BFLOAT16, scan=scan), image)
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype(BFLOAT16)}, leaves
-  assert sum(leaf.size for leaf in leaves if leaf.shape[-2:] == (6, 6)) == 2 * (2 * 2 * 6 * 6)
+  weights = [leaf for leaf in leaves if leaf.shape[-2:] == (tokens, tokens)]
+  assert sum(leaf.size for leaf in weights) == 2 * (2 * 2 * tokens * tokens)
+  # Of queries, keys and values, with a head's 8 features in the end, one layout.
+  parts = [leaf for leaf in leaves if leaf.shape[-1:] == (8,)]
+  assert sum(leaf.size for leaf in parts) == 3 * 2 * (2 * tokens * 16)
 
 
 def test_a_scanned_vit_keeps_no_more_than_an_unrolled_one():
