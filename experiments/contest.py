@@ -52,6 +52,7 @@ def warmed_adamw(rate: float, steps: int) -> optax.GradientTransformation:
 
 
 def train_classifier(
+  name: str,
   encoder: nn.Module,
   train: Batch,
   test: Batch,
@@ -66,6 +67,7 @@ def train_classifier(
   """Trains an encoder and a linear layer from scratch: AdamW, a tenth of warm-up, then a cosine.
 
   Args:
+    name: what the progress bar says.
     encoder: images to `repjax.encoders.Features`.
     train: ``image [n, h, w, c]`` uint8 and ``label [n]``, of every class.
     test: the same, to be told.
@@ -93,9 +95,8 @@ def train_classifier(
 
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), warmed_adamw(rate, steps))
   learner = by_gradient(objective._replace(init=init), optimizer)
-  state = claim.fit(
-    learner, train, steps=steps, batch_size=min(batch_size, len(train["label"])), seed=seed
-  )
+  batch_size = min(batch_size, len(train["label"]))
+  state = claim.fit(learner, train, steps=steps, batch_size=batch_size, seed=seed, progress=name)
   numbers = {
     "accuracy": claim.head_accuracy(learner, state, test["image"], test["label"]),
     "parameters": sum(x.size for x in jax.tree.leaves(state.params["encoder"])),
@@ -143,7 +144,7 @@ def compare(
   train, test = draw(dataset.train, TRAIN), draw(dataset.test, TEST)
   steps, numbers = claim.steps_of(settings, STEPS), {}
   for name, encoder in encoders.items():
-    numbers[name] = train_classifier(encoder, train, test, steps=steps, seed=seed).numbers
+    numbers[name] = train_classifier(name, encoder, train, test, steps=steps, seed=seed).numbers
   bank, asked = (evaluate.pixels([part]) for part in (train, test))
   return numbers | {"raw_pixels": {"accuracy": evaluate.knn(bank, asked, k=(20,))["knn_20"]}}
 

@@ -78,7 +78,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     # As often as it takes to be as many, so that one program serves all.
     train = {name: np.resize(x, (9 * max(FEW), *x.shape[1:])) for name, x in train.items()}
     for name, encoder in encoders().items():
-      found = fit(encoder, train, test).numbers
+      found = fit(f"{name}, {few} a class", encoder, train, test).numbers
       row = numbers.setdefault(name, found)
       row[f"accuracy_of_{few}"] = found["accuracy"]
     bank, asked = (evaluate.pixels([part]) for part in (train, test))

@@ -58,7 +58,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
 
   first = {"image": on_canvas(train["image"], rng), "label": train["label"]}
   hidden = [{"image": in_clutter(x["image"], rng), "label": x["label"]} for x in (train, test)]
-  begun = fit(VIT, first, hidden[1], steps=alone, rate=3e-3)
+  begun = fit("before", VIT, first, hidden[1], steps=alone, rate=3e-3)
 
   def start(params):
     known = begun.state.params
@@ -73,7 +73,7 @@ def study(seed: int, settings: Settings) -> claim.Numbers:
     ("vit", VIT, more),
     ("vit_longer", VIT, 2 * more),
   ):
-    numbers[name] = fit(encoder, *hidden, steps=steps, rate=1.5e-3, start=start).numbers
+    numbers[name] = fit(name, encoder, *hidden, steps=steps, rate=1.5e-3, start=start).numbers
   # What the choice takes beyond what the ViT has found out by itself.
   tokens = (SIDE // VIT.patch_size) ** 2
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
