@@ -44,6 +44,7 @@ def decode(file: str, channels: int, image_size: int | None = None) -> np.ndarra
 
   Raises:
     ValueError: one line that names the file and why it is unreadable.
+    ImportError: if a package of the dependencies is missing.
   """
   try:
     with open(file, "rb") as stream:
@@ -58,6 +59,8 @@ def decode(file: str, channels: int, image_size: int | None = None) -> np.ndarra
       pixels = _jpeg(image, content, channels, image_size)
       if pixels is None:
         pixels = _any(image, channels, image_size)
+    except ImportError:  # What is missing is a package; the file may be whole.
+      raise
     except Exception as error:  # Decoders raise some ten types between them.
       raise _unreadable(file, error) from None
   return pixels

@@ -240,10 +240,25 @@ def trip_count(module: Module, computation: Computation, loop: Instruction) -> i
 
 
 def _initial(module, computation, loop, index):
-  first = _look(module, (computation, None), loop.operands[0])[1]
+  scope, first = _look(module, _called_from(module, computation), loop.operands[0])
   if first.opcode != "tuple":
     return None
-  return _integer(_look(module, (computation, None), first.operands[index])[1])
+  return _integer(_look(module, scope, first.operands[index])[1])
+
+
+def _called_from(module, computation):
+  """The scope of a computation, which knows its operands if one ``call`` alone runs it."""
+  calls = [
+    (other, instruction)
+    for other in module.computations.values()
+    for instruction in other.instructions.values()
+    if instruction.opcode == "call"
+    and module.computations[called(instruction, "to_apply")[0]] is computation
+  ]
+  if len(calls) != 1:
+    return computation, None
+  other, call = calls[0]
+  return computation, (_called_from(module, other), call.operands)
 
 
 def _element(computation, index):

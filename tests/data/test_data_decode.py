@@ -1,12 +1,14 @@
 """Decoding: JPEG not by Pillow, and yet with Pillow's pixels, orientation and errors."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from repjax.data import decode as decoding
+from repjax.data import resize
 from repjax.data.decode import decode, read_shape
 
 
@@ -156,3 +158,12 @@ def test_damage_is_judged_by_pillow(tmp_path):
 def test_a_file_that_went_away_is_named(tmp_path):
   with pytest.raises(ValueError, match=r"a\.jpg is gone; start again"):
     decode(str(tmp_path / "a.jpg"), 3)
+
+
+@pytest.mark.parametrize("package, size", [("simplejpeg", None), ("cykooz_resizer", 16)])
+def test_a_missing_package_is_not_the_fault_of_the_file(package, size, tmp_path, monkeypatch):
+  if package == "cykooz_resizer" and not resize.SIMD:
+    pytest.skip("not used here")
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(ImportError, match=package):
+    decode(jpeg(tmp_path / "a.jpg", photograph(60, 80)), 3, size)
