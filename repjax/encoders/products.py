@@ -1,7 +1,5 @@
 """Matrix products of layers, written so that a CPU is fast at their gradients too."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -9,7 +7,7 @@ from jax import lax
 from repjax.arrays import platform
 
 
-def product(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Multiplies rows by the kernel of a layer, ``x @ kernel``.
 
   On a CPU the gradient of a kernel with fewer columns than rows is worked out transposed and turned
@@ -18,8 +16,6 @@ def product(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
   Args:
     x: ``[rows, dim]``.
     kernel: ``[dim, features]``.
-    *_: what `jax.lax.dot_general` takes besides, given by a layer whose ``dot_general`` this is.
-    **__: likewise.
 
   Returns:
     ``[rows, features]``.

@@ -53,7 +53,8 @@ def dense(
     ``[..., dim] -> [..., features]``; to be called inside a compact module.
   """
   init = nn.initializers.xavier_uniform()
-  layer = nn.Dense(features, bias, dtype, kernel_init=init, dot_general=product, name=name)
+  multiply = lambda x, kernel, *_, **__: product(x, kernel)  # the axes of any dense layer
+  layer = nn.Dense(features, bias, dtype, kernel_init=init, dot_general=multiply, name=name)
   # Left unmerged, batch and token axes cost XLA's CPU backend a sixth of the training step.
   return lambda x: layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 

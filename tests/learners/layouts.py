@@ -124,6 +124,22 @@ def check_teacher(objective):
     jax.tree.map(close, state.extra["teacher"].params, teacher)
 
 
+def log_softmax(logits):
+  return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+def cross_entropy(logits, label):
+  """Of the rows that have a label."""
+  rows = np.flatnonzero(label >= 0)
+  return -log_softmax(logits)[rows, label[rows]].mean()
+
+
+def divergence(logits, teacher, temperature):
+  """Of what a teacher says, times the temperature squared."""
+  ours, theirs = log_softmax(logits / temperature), log_softmax(teacher / temperature)
+  return temperature**2 * (np.exp(theirs) * (theirs - ours)).sum(1).mean()
+
+
 @functools.cache
 def drawn(*crops, step=0):
   """The views that `joint_embedding` drew in one of the updates of `steps`, largest first.
