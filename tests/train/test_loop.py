@@ -308,7 +308,7 @@ def test_input_wait_is_the_share_of_time_in_which_batches_are_awaited(
 def test_flops_are_those_of_the_two_products(tmp_path):
   result = run(tmp_path)
   line = result.history[-1]
-  per_step = line["model_flops_per_second"] * line["step_ms"] / 1e3
+  per_step = round(line["model_flops_per_second"] * line["step_ms"] / 1e3)
   # x @ w and its gradient over w, noise @ w and its own.
   forward = 2 * BATCH * DIM + 2 * DIM
   assert forward <= per_step <= 2 * forward
