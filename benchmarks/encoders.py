@@ -296,9 +296,8 @@ def show(row: dict[str, Any]) -> None:
 
 def main(_) -> None:
   """Measures all models and shows them."""
+  keep_freed_memory()
   device = jax.default_backend()
-  if device == "cpu":
-    keep_freed_memory()
   dtype = FLAGS.dtype or ("float32" if device == "cpu" else "bfloat16")
   batch = FLAGS.batch_size or (8 if device == "cpu" else 128)
   hardware = {

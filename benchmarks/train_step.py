@@ -262,6 +262,8 @@ def show(row):
 def main(_):
   if FLAGS.device:
     jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.device, FLAGS.device))
+  if FLAGS.keep_memory:
+    keep_freed_memory()
   device = jax.default_backend()
   defaults = DEFAULTS[device]
   rivals = [] if FLAGS.torch == ["false"] else FLAGS.torch
@@ -275,8 +277,6 @@ def main(_):
       raise ValueError(
         f"--methods=simmim hides patches and --models={','.join(models)} has a ResNet"
       )
-  if device == "cpu" and FLAGS.keep_memory:
-    keep_freed_memory()
   dtype = FLAGS.dtype or defaults.dtype
   hardware = machine(device, dtype, rivals)
   rates = ", ".join(f"{name} {rate / 1e12:.3f}" for name, rate in hardware["matmul"].items())

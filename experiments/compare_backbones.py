@@ -35,7 +35,6 @@ from repjax.augment import crop_flip, normalize
 from repjax.train import launch
 from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
-from repjax.train.memory import keep_freed_memory
 
 TRAIN, TEST, BATCH, STEPS, TIMED = 10_000, 5_000, 64, 1500, 20
 _E = encoders
@@ -64,7 +63,6 @@ flags.DEFINE_list("backbones", sorted(BACKBONES), "Which; the control always run
 def main(settings: Settings) -> None:
   """Runs what is not on record yet, and shows all of it."""
   launch.use_compile_cache(settings)
-  keep_freed_memory()
   if unknown := sorted(set(settings.backbones) - BACKBONES.keys()):
     raise ValueError(
       f"--backbones={','.join(unknown)} is unknown; choose of {', '.join(sorted(BACKBONES))}"

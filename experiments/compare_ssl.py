@@ -28,7 +28,6 @@ from repjax import data, evaluate
 from repjax.augment import to_float
 from repjax.train import init_state, launch, train
 from repjax.train.launch import Settings, run_app
-from repjax.train.memory import keep_freed_memory
 
 flags.DEFINE_list("methods", sorted(METHODS), "Which methods; the controls always run.")
 flags.DEFINE_bool("choose", False, "Judge on --validation of the train split, not the test split.")
@@ -63,7 +62,6 @@ def main(settings: Settings) -> None:
   """Runs what is not on record yet, and shows all of it."""
   settings = settings.replace(**{k: v for k, v in DEFAULTS.items() if not settings.given(k)})
   launch.use_compile_cache(settings)
-  keep_freed_memory()
   if unknown := sorted(set(settings.methods) - METHODS.keys()):
     raise ValueError(
       f"--methods={','.join(unknown)} is unknown; choose of {', '.join(sorted(METHODS))}"

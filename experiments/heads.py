@@ -30,7 +30,7 @@ from repjax.train.launch import Settings, run_app
 
 CLASSES, DIM, RANDOM = 10, 64, 1000
 SIZES = (4, 8, 16, 32, 64)
-PENALTIES = jnp.asarray([10.0**e for e in range(-2, 6)])
+PENALTIES = np.asarray([10.0**e for e in range(-2, 6)], np.float32)
 DATA = "digits, 8x8, pixels in [0, 1]; 1,257 train, 540 test, stratified, split anew for each seed"
 
 

@@ -41,7 +41,6 @@ from repjax.train import launch, make_mesh
 from repjax.train.feed import check_divisible, place_batch
 from repjax.train.flops import count_flops
 from repjax.train.launch import Settings, run_app
-from repjax.train.memory import keep_freed_memory
 from repjax.train.mesh import batch_sharding
 from repjax.train.plan import Plan, bytes_per_device, largest_batch, layouts, make_plan, spell
 from repjax.train.plan_table import describe, in_a_line, rank, ranking, to_json
@@ -108,7 +107,6 @@ def main(method: Method, settings: Settings) -> None:
     raise SystemExit(subprocess.run(command, env=surroundings, check=False).returncode)
   if is_here(topology):  # what is compiled for others can be kept, but not read again
     launch.use_compile_cache(settings)
-  keep_freed_memory()
   if settings.parallel != "pjit":
     raise ValueError(f"--parallel={settings.parallel} cannot be planned; leave it out for pjit")
   if settings.measure and not is_here(topology):

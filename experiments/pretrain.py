@@ -10,7 +10,6 @@ from experiments.setup import Method, prepare
 from repjax import evaluate
 from repjax.train import hosts, launch, train
 from repjax.train.launch import Settings
-from repjax.train.memory import keep_freed_memory
 from repjax.train.workdir import open_workdir
 
 
@@ -22,7 +21,6 @@ def run(method: Method, settings: Settings) -> None:
     settings: the flags.
   """
   launch.use_compile_cache(settings)
-  keep_freed_memory()
   default = f"runs/{method.name}_{settings.data.partition(':')[0]}"
   with open_workdir(settings, default, method.name) as workdir:
     ready = prepare(method, settings)

@@ -28,7 +28,7 @@ from experiments import claim, descent
 from repjax.measure import embed, shortcut_bias, two_features
 from repjax.train.launch import Settings, run_app
 
-PREDICTIVITY, DIM, SIZE, NOISE = jnp.array([0.85, 0.9]), 50, 500, 0.1
+PREDICTIVITY, DIM, SIZE, NOISE = np.array([0.85, 0.9], np.float32), 50, 500, 0.1
 RATIOS = (1.0, 3.0, 8.0)
 DATA = (
   "synthetic: 500 examples of 50 dimensions, a shortcut of predictivity 0.85 and a core feature "

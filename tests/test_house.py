@@ -88,6 +88,8 @@ middle = time.perf_counter()
 for name in names:
   importlib.import_module(name)
 print(f"jax {middle - start:.2f} s, then {names} {time.perf_counter() - middle:.2f} s")
+# Refused once devices are there, which take memory and forbid several processes.
+jax.config.update("jax_num_cpu_devices", 2)
 loaded = [name for name in heavy.split() if name in sys.modules]
 sys.exit(f"imported at the top level: {loaded}" if loaded else 0)
 """
@@ -192,6 +194,13 @@ def test_importing_stays_light_and_warns_of_nothing(names):
   command = [sys.executable, "-W", "error", "-c", PROBE, " ".join(HEAVY), *names]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
   print(done.stdout)
+  assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_importing_launchers_starts_no_device():
+  names = [f"experiments.{path.stem}" for path in EXPERIMENTS]
+  command = [sys.executable, "-c", PROBE, "", *names]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -16,6 +16,7 @@ from absl import flags, logging
 
 from repjax.train import hosts, optimize
 from repjax.train.loop import Schedule
+from repjax.train.memory import keep_freed_memory
 
 # --- flags of the training loop; a launcher adds those of its method ----------------------------
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/EXPERIMENT_DATA if absent.")
@@ -172,6 +173,7 @@ def run_app(main: Any, *, positional: Sequence[str] = ()) -> None:
   """
   from absl import app
 
+  keep_freed_memory()
   logging.get_absl_handler().addFilter(_worth_reading)
   app.run(lambda argv: _guarded(main, argv, positional))
 

@@ -9,6 +9,9 @@ def keep_freed_memory() -> None:
   XLA's CPU backend asks for its temporaries anew at every step. By default glibc returns blocks of
   that size to the kernel, which then has to clear every page again: up to half of a step's time
   (benchmarks/NOTES.md). Where there is no ``mallopt``, nothing happens.
+
+  To be called before JAX is first asked for its devices: XLA's threads, which start then, otherwise
+  have arenas of their own already, some of whose blocks still go back.
   """
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   if mallopt is None:
