@@ -288,6 +288,7 @@ def resident(tmp_path_factory):
   return fit(tmp_path_factory.mktemp("resident"))
 
 
+@pytest.mark.thorough  # every day, streams and tables are tested each by itself
 def test_a_streamed_set_trains_to_the_same_bits_as_a_resident_one(resident, tmp_path):
   pytest.importorskip("grain")
   streamed = fit(tmp_path, device_data_mb=0)

@@ -55,6 +55,7 @@ def test_what_hides_patches_needs_an_encoder_that_has_some(name):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["swav", "dino", "ijepa"])
+@pytest.mark.usefixtures("compiled_once")
 def test_teachers_queues_and_centres_resume_to_the_same_bits(name, tmp_path):
   options = {"queue": 32} if name == "swav" else {}
   ready, _ = prepared(name, **options)

@@ -70,6 +70,7 @@ def test_simulated_devices_are_planned_from_start_to_json():
   assert record["measured_seconds"] is None and record["largest_batch"] is None
 
 
+@pytest.mark.thorough
 def test_the_devices_here_are_planned_and_measured(tmp_path, capsys):
   path = tmp_path / "plan.json"
   plan.main(TINY, settings(mesh="data:8", json=str(path)))
@@ -80,6 +81,7 @@ def test_the_devices_here_are_planned_and_measured(tmp_path, capsys):
   assert record["plans"][0]["mesh"] == {"data": 8}
 
 
+@pytest.mark.thorough
 def test_layouts_are_ranked_by_their_time(capsys):
   given = {"sweep": True, "measure": False, "meshes": "data:8;data:2,fsdp:4;data:4,model:2"}
   plan.main(TINY, settings(**given))

@@ -41,10 +41,18 @@ LEARNERS = {
   ),
 }
 names = pytest.mark.parametrize("name", list(LEARNERS))
+#: Every day, one learner with a queue and one with a centre.
+queue_and_centre = pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=() if name in ("moco", "dino") else pytest.mark.thorough)
+    for name in LEARNERS
+  ],
+)
 
 
 @layouts.split_too
-@names
+@queue_and_centre
 def test_eight_devices_make_the_steps_of_one(name, layout):
   layouts.check_layout(LEARNERS[name], layout)
 
