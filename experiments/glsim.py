@@ -43,7 +43,7 @@ from repjax.train.launch import Settings, run_app
 
 SIDE, PIECES, PIECE = 56, 10, 5
 TRAIN, TEST = 12_000, 4000
-ALONE, MORE = 1000, 500
+ALONE, MORE = 450, 170
 VIT = ViT(8, 32, 2, 4, mlp_ratio=2, pool="cls", positions="learned", stem="conv")
 LOOK = functools.partial(GLSim, VIT, 4)
 
@@ -163,18 +163,22 @@ class Rollout(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool = False) -> Features:
     """Encodes images."""
-    seen = []
+    seen, queries = [], []
 
     def listen(call, args, kwargs, context):
       found = call(*args, **kwargs)
-      if context.module.name in ("query", "key"):
-        seen.append(found.reshape(len(image), -1, self.vit.heads, self.vit.dim // self.vit.heads))
+      split = lambda x: x.reshape(len(image), -1, self.vit.heads, self.vit.dim // self.vit.heads)
+      if context.module.name == "query":  # the last block's class token asks apart from the rest
+        queries.append(split(found))
+      if context.module.name == "key":
+        seen.append((jnp.concatenate(queries, 1), split(found)))
+        queries.clear()
       return found
 
     def look(features, grid, top):
       weights = [
         jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5)
-        for query, key in zip(seen[::2], seen[1::2], strict=True)
+        for query, key in seen
       ]
       return box_of_best(rollout(lax.stop_gradient(weights)), grid, top)
 
