@@ -163,22 +163,18 @@ class Rollout(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool = False) -> Features:
     """Encodes images."""
-    seen, queries = [], []
+    seen = []
 
     def listen(call, args, kwargs, context):
       found = call(*args, **kwargs)
-      split = lambda x: x.reshape(len(image), -1, self.vit.heads, self.vit.dim // self.vit.heads)
-      if context.module.name == "query":  # the last block's class token asks apart from the rest
-        queries.append(split(found))
-      if context.module.name == "key":
-        seen.append((jnp.concatenate(queries, 1), split(found)))
-        queries.clear()
+      if context.module.name in ("query", "key"):
+        seen.append(found.reshape(len(image), -1, self.vit.heads, self.vit.dim // self.vit.heads))
       return found
 
     def look(features, grid, top):
       weights = [
         jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5)
-        for query, key in seen
+        for query, key in zip(seen[::2], seen[1::2], strict=True)
       ]
       return box_of_best(rollout(lax.stop_gradient(weights)), grid, top)
 

@@ -96,10 +96,8 @@ class CrossViT(nn.Module):
         self.depth, self.heads, self.mlp_ratio, self.dtype, self.attention, name=f"block_{i}"
       )(branches)
       layers += branches
-    norms = [norm(self.dtype, f"norm_{i}") for i in range(2)]
-    pooled = [normed(x[:, :1])[:, 0] for normed, x in zip(norms, branches, strict=True)]
-    tokens = norms[1](branches[1][:, 1:])
-    return Features(jnp.concatenate(pooled, -1), tokens, tuple(layers))
+    small, large = (norm(self.dtype, f"norm_{i}")(x) for i, x in enumerate(branches))
+    return Features(jnp.concatenate([small[:, 0], large[:, 0]], -1), large[:, 1:], tuple(layers))
 
   def _embed(self, i, image):
     """Class token and patches of one branch, with positions."""

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from repjax.arrays import at_least_float32
 from repjax.encoders.features import Features
-from repjax.encoders.transformer import Block, apart
+from repjax.encoders.transformer import Block
 from repjax.encoders.vit import ViT
 
 
@@ -117,20 +117,14 @@ def _gather(
   paths: list[jax.Array], depth: int, total: Callable[[jax.Array], jax.Array]
 ) -> Callable:
   """Collects a ViT's paths while it runs, and has the last block put out their total."""
-  parts = []
 
   def watch(call, args, kwargs, context):
     module = context.module
     if context.method_name != "__call__":
       return call(*args, **kwargs)
     if module.name in ("attention", "mlp") and isinstance(module.parent, Block):
-      out = call(*args, **kwargs)
-      # The last block may work out its first tokens apart, by a list or by two calls.
-      parts.extend(out if isinstance(out, list) else [out])
-      if len(parts) == 1 + bool(module.parent.lead):
-        paths.append(jnp.concatenate(parts, 1))
-        parts.clear()
-      return out
+      paths.append(call(*args, **kwargs))
+      return paths[-1]
     if not isinstance(module, Block):
       return call(*args, **kwargs)
     if not paths:
@@ -138,11 +132,9 @@ def _gather(
     out = call(*args, **kwargs)
     for path, name in ((-2, "scale_1"), (-1, "scale_2")):  # a layer scale belongs to its path
       if module.has_variable("params", name):
-        paths[path] *= module.get_variable("params", name).astype(module.dtype)[None, None]
-    if len(paths) < 2 * depth + 1:
-      return out
-    out = total(jnp.stack(paths)).astype(module.dtype)
-    return tuple(apart(out, module.lead)) if module.lead else out
+        paths[path] *= module.get_variable("params", name).astype(out.dtype)[None, None]
+    last = len(paths) == 2 * depth + 1
+    return total(jnp.stack(paths)).astype(out.dtype) if last else out
 
   return watch
 

@@ -96,15 +96,12 @@ class TNT(nn.Module):
     layers = []
     for i in range(self.depth):
       words, x = (words, x) if tokens_in is None else tokens_in(i, (words, x))
-      shape = (self.heads, self.inner_heads, self.mlp_ratio, self.dtype, self.attention)
-      # Who takes the class token alone does not pay for what the last block makes of the rest.
-      words, x = _Block(*shape, int(i + 1 == self.depth), name=f"block_{i}")(words, x)
-      layers.append(jnp.concatenate(x, 1) if isinstance(x, tuple) else x)
-    final = norm(self.dtype, "norm", epsilon=_EPSILON)
-    first, rest = x
-    return Features(
-      final(first)[:, 0], final(rest[:, rest.shape[1] - words.shape[1] :]), tuple(layers)
-    )
+      words, x = _Block(
+        self.heads, self.inner_heads, self.mlp_ratio, self.dtype, self.attention, name=f"block_{i}"
+      )(words, x)
+      layers.append(x)
+    x = norm(self.dtype, "norm", epsilon=_EPSILON)(x)
+    return Features(x[:, 0], x[:, x.shape[1] - words.shape[1] :], tuple(layers))
 
   def _words(self, image, patch):
     """Pixels as words, with positions that all patches share: ``[batch, patches, words, dim]``."""
@@ -156,13 +153,12 @@ class _Block(nn.Module):
   mlp_ratio: float
   dtype: DTypeLike
   attention: Implementation
-  lead: int
 
   @nn.compact
-  def __call__(self, words: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
-    def block(heads, dim, name, lead=0):
-      shape = (heads, int(self.mlp_ratio * dim), self.dtype, self.attention, False, _EPSILON)
-      return Block(*shape, lead=lead, name=name)
+  def __call__(self, words: jax.Array, x: jax.Array) -> Levels:
+    def block(heads, dim, name):
+      mlp_dim = int(self.mlp_ratio * dim)
+      return Block(heads, mlp_dim, self.dtype, self.attention, False, _EPSILON, name=name)
 
     batch, patches, count, inner_dim = words.shape
     # Patches are further examples to the inner transformer.
@@ -171,7 +167,7 @@ class _Block(nn.Module):
     sentences = _Fold(x.shape[-1], False, self.dtype, name="fold")(words)
     first = x.shape[1] - patches
     x = jnp.concatenate([x[:, :first], x[:, first:] + sentences], 1)
-    return words, block(self.heads, x.shape[-1], "outer", self.lead)(x)
+    return words, block(self.heads, x.shape[-1], "outer")(x)
 
 
 class Size(NamedTuple):

@@ -148,8 +148,6 @@ class Attention(nn.Module):
     grid: rows and columns of the last tokens, whose scores get a learned bias for each offset
       (`relative_offsets`); none if absent.
     inner_norm: epsilon of a norm of what the heads found, before the last layer; none if absent.
-    lead: how many first queries are answered apart from the rest, so that a program that uses those
-      answers alone is compiled without the others; 0 for all together.
   """
 
   heads: int
@@ -158,7 +156,6 @@ class Attention(nn.Module):
   qkv_bias: bool = True
   grid: Grid | None = None
   inner_norm: float | None = None
-  lead: int = 0
 
   @nn.compact
   def __call__(
@@ -183,8 +180,8 @@ class Attention(nn.Module):
       show: whether to return queries and keys too.
 
     Returns:
-      ``[batch, queries, dim]``, with ``lead`` a list of the first and the rest; with ``show`` also
-      queries and keys, ``[batch, queries or tokens, heads, head_dim]``.
+      ``[batch, queries, dim]``; with ``show`` also queries and keys, ``[batch, queries or tokens,
+      heads, head_dim]``.
 
     Raises:
       ValueError: if there is a ``where`` and the implementation is ``cudnn``.
@@ -217,49 +214,22 @@ class Attention(nn.Module):
         bias = jnp.pad(bias, ((0, 0), (0, 0), (0, count % 2), (0, tokens % 2)))
       lengths = {"key_value_seq_lengths": jnp.full(batch, tokens, jnp.int32)}
     split = lambda y: y.reshape(*y.shape[:2], self.heads, head_dim)
-    to_query, to_key, to_value = (
-      dense(dim, self.dtype, name, bias=self.qkv_bias) for name in ("query", "key", "value")
-    )
-    queries = x if queries is None else queries
-    query = [split(to_query(y)) for y in apart(queries, self.lead * (implementation == "xla"))]
-    key, value = split(to_key(x)), split(to_value(x))
+    project = lambda y, name: split(dense(dim, self.dtype, name, bias=self.qkv_bias)(y))
+    query = project(x if queries is None else queries, "query")
+    key, value = project(x, "key"), project(x, "value")
     if rotation is not None:
-      query[-1], key = rotate(query[-1], rotation), rotate(key, rotation)
+      query, key = rotate(query, rotation), rotate(key, rotation)
     if implementation == "cudnn":
       y = jax.nn.dot_product_attention(
-        query[0], key, value, bias=bias, implementation="cudnn", **lengths
+        query, key, value, bias=bias, implementation="cudnn", **lengths
       )
-      found = apart(y, self.lead)
     else:
-      # A mask or bias is of each query, or of all alike.
-      own = lambda y: [y] * len(query) if y is None or y.shape[-2] == 1 else apart(y, self.lead, -2)
-      found = [
-        attend(y, key, value, where=where, bias=bias)
-        for y, where, bias in zip(query, own(where), own(bias), strict=True)
-      ]
-    found = [y.reshape(*y.shape[:2], dim) for y in found]
+      y = attend(query, key, value, where=where, bias=bias)
+    y = y.reshape(*y.shape[:2], dim)
     if self.inner_norm is not None:
-      inner = norm(self.dtype, "norm", epsilon=self.inner_norm)
-      found = [inner(y) for y in found]
-    out = dense(dim, self.dtype, "out")
-    found = [out(y) for y in found]
-    found[-1] = found[-1][:, : count - self.lead]
-    found = found if self.lead else found[0]
-    return (found, jnp.concatenate(query, 1)[:, :count], key[:, :tokens]) if show else found
-
-
-def apart(x: jax.Array, lead: int, axis: int = 1) -> list[jax.Array]:
-  """The first tokens and the rest.
-
-  Args:
-    x: tokens along ``axis``.
-    lead: how many come first; 0 for all together.
-    axis: see ``x``.
-
-  Returns:
-    One array, or two.
-  """
-  return jnp.split(x, [lead], axis) if lead else [x]
+      y = norm(self.dtype, "norm", epsilon=self.inner_norm)(y)
+    y = dense(dim, self.dtype, "out")(y)[:, :count]
+    return (y, query[:, :count], key[:, :tokens]) if show else y
 
 
 def _even(x: jax.Array) -> jax.Array:
@@ -319,9 +289,6 @@ class Block(nn.Module):
     attention_norm: whether there is a norm before the attention's last layer.
     mlp_norm: whether there is one before the feed-forward layer's last.
     reduce: makes fewer tokens between attention and feed-forward layer; none if absent.
-    lead: how many first tokens are worked out apart from the rest and returned so, a tuple of both:
-      a program that uses the first alone is compiled without what only the rest needs, in value and
-      gradient. 0 for all together; not with ``reduce``.
 
   References:
     Touvron et al., `Going Deeper with Image Transformers <https://arxiv.org/abs/2103.17239>`_,
@@ -344,7 +311,6 @@ class Block(nn.Module):
   attention_norm: bool = False
   mlp_norm: bool = False
   reduce: Callable[[Between], Between] | None = None
-  lead: int = 0
 
   @nn.compact
   def __call__(
@@ -369,14 +335,13 @@ class Block(nn.Module):
       trace: for ``reduce``.
 
     Returns:
-      What the next block sees; with ``reduce`` a tuple of that, its sizes and its trace; with
-      ``lead`` a tuple of the first tokens and the rest.
+      What the next block sees; with ``reduce`` a tuple of that, its sizes and its trace.
     """
     x = split_batch(x)
     norm_1, norm_2 = (norm(self.dtype, f"norm_{i}", epsilon=self.epsilon) for i in (1, 2))
     inner = lambda there: self.epsilon if there else None
     options = {"qkv_bias": self.qkv_bias, "grid": self.grid, "name": "attention"}
-    options |= {"inner_norm": inner(self.attention_norm), "lead": self.lead}
+    options["inner_norm"] = inner(self.attention_norm)
     attention = Attention(self.heads, self.dtype, self.attention, **options)
     options = {"inner_norm": inner(self.mlp_norm), "name": "mlp"}
     mlp = FeedForward(self.mlp_dim, self.dtype, self.activation, self.gated, **options)
@@ -387,24 +352,19 @@ class Block(nn.Module):
     seen = {"where": where, "bias": bias, "rotation": rotation}
     y = attention(norm_1(x) if self.norm_first else x, show=self.reduce is not None, **seen)
     y, *shown = y if self.reduce is not None else (y,)
-    scale_1, scale_2 = (self._scale(f"scale_{i}", x.shape[-1]) for i in (1, 2))
-    residual = [scale_1(y) for y in (y if self.lead else [y])]
-    parts = [x + y for x, y in zip(apart(x, self.lead), residual, strict=True)]
-    parts = parts if self.norm_first else [norm_1(x) for x in parts]
+    x = x + self._scaled(y, "scale_1")
+    x = x if self.norm_first else norm_1(x)
     if self.reduce is not None:
-      x, _, _, sizes, trace = self.reduce(Between(*parts, *shown, sizes, trace))
-      parts = [x]
-    parts = [x + scale_2(mlp(norm_2(x) if self.norm_first else x)) for x in parts]
-    parts = parts if self.norm_first else [norm_2(x) for x in parts]
-    if self.lead:
-      return tuple(parts)
-    return parts[0] if self.reduce is None else (parts[0], sizes, trace)
+      x, _, _, sizes, trace = self.reduce(Between(x, *shown, sizes, trace))
+    x = x + self._scaled(mlp(norm_2(x) if self.norm_first else x), "scale_2")
+    x = x if self.norm_first else norm_2(x)
+    return x if self.reduce is None else (x, sizes, trace)
 
-  def _scale(self, name: str, dim: int) -> Callable[[jax.Array], jax.Array]:
+  def _scaled(self, x: jax.Array, name: str) -> jax.Array:
     if self.layer_scale is None:
-      return lambda x: x
-    scale = self.param(name, nn.initializers.constant(self.layer_scale), (dim,))
-    return lambda x: x * scale.astype(x.dtype)[None, None]
+      return x
+    init = nn.initializers.constant(self.layer_scale)
+    return x * self.param(name, init, (x.shape[-1],)).astype(x.dtype)[None, None]
 
 
 class AttentionPool(nn.Module):

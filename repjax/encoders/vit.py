@@ -31,7 +31,6 @@ from repjax.encoders.transformer import (
   Between,
   Block,
   Implementation,
-  apart,
   check_heads,
   dense,
   gelu,
@@ -251,7 +250,6 @@ class ViT(nn.Module):
     make = functools.partial(make, self.heads, mlp_dim, self.dtype, self.attention, **options)
     turned = lambda own: seen if own is None else seen | {"rotation": kept(rotary_mixed(grid, own))}
     sizes, trace = None, None
-    classes = (1 + self.distillation_token) * (self.pool == "cls")
     if self.scan:
 
       def body(block, x, own):
@@ -269,22 +267,19 @@ class ViT(nn.Module):
         x = x if tokens_in is None else tokens_in(i, x)
         own = turned(None if frequencies is None else frequencies[i])
         if self.reduce is None:
-          # Who takes the class token alone does not pay for what the last block makes of the rest.
-          x = make(lead=classes * (i + 1 == self.depth), name=f"block_{i}")(x, **own)
+          x = make(name=f"block_{i}")(x, **own)
         else:
           block = make(reduce=functools.partial(self.reduce, i), name=f"block_{i}")
           x, sizes, trace = block(x, sizes=sizes, trace=trace, **_follow(own, trace, first))
-        layers.append(jnp.concatenate(x, 1) if isinstance(x, tuple) else x)
+        layers.append(x)
     if trace is not None:
       self.sow("intermediates", "trace", trace)
 
     final = norm(self.dtype, "norm", epsilon=self.epsilon)
-    parts = x if isinstance(x, tuple) else apart(x, classes)
-    parts = [*parts[:-1], parts[-1][:, first - classes :]]
-    parts = parts if self.norm_after_pool else [final(x) for x in parts]
-    tokens = parts[-1]
+    x = x if self.norm_after_pool else final(x)
+    tokens = x[:, first:]
     if self.pool == "cls":
-      pooled = jnp.mean(parts[0], 1)
+      pooled = jnp.mean(x[:, :2], 1) if self.distillation_token else x[:, 0]
     elif self.pool == "mean" and sizes is not None:
       weights = sizes[:, first:] / jnp.sum(sizes[:, first:], 1, keepdims=True)
       pooled = jnp.sum(tokens * weights[..., None].astype(tokens.dtype), 1)

@@ -55,14 +55,14 @@ def test_attention_and_its_gradients_equal_the_definition_in_float64(shape):
     return weigh(jnp.einsum("...hqk,...khd->...qhd", shares, value))
 
   with jax.enable_x64(True):
-    expected = jax.jit(jax.value_and_grad(definition, (0, 1, 2, 3)))(query, key, value, bias)
+    expected = jax.value_and_grad(definition, (0, 1, 2, 3))(query, key, value, bias)
     expected = jax.tree.map(np.asarray, expected)
   arrays = [x.astype(np.float32) for x in (query, key, value, bias)]
   loss = lambda *args: weigh(attend(*args[:3], bias=args[3]))
   close = lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5)
-  jax.tree.map(close, jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(*arrays), expected)
+  jax.tree.map(close, jax.value_and_grad(loss, (0, 1, 2, 3))(*arrays), expected)
   direction = [x[::-1] for x in arrays]
-  slope = jax.jit(lambda *direction: jax.jvp(loss, arrays, direction)[1])(*direction)
+  slope = jax.jvp(loss, arrays, direction)[1]
   close(slope, sum(np.sum(g * d) for g, d in zip(expected[1], direction, strict=True)))
 
 

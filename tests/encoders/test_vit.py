@@ -20,7 +20,6 @@ from repjax.encoders import (
   unstack_blocks,
   vit,
 )
-from repjax.encoders.positions import rotary_2d
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIXTURE = np.load(ROOT / "tests/oracles/encoders.npz")
@@ -242,34 +241,6 @@ def test_scan_equals_unrolled_in_value_and_gradient(unrolled, remat):
   ours, stacked = value_gradient_features(module, stack_blocks(variables))
   close(ours, expected)
   close(unstack_blocks(stacked), grads)
-
-
-def test_a_class_token_worked_out_apart_is_that_of_a_scan_which_takes_all_together():
-  options = {"pool": "cls", "distillation_token": True, "registers": 1, "positions": "relative"}
-  options |= {"rotary": rotary_2d, "layer_scale": 0.5, "attention_norm": True}
-  variables = perturbed(tiny(**options), IMAGE)
-
-  def outcome(module, variables):
-    def loss(variables):
-      features = module.apply(variables, IMAGE)
-      return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(features)), features
-
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
-
-  ours, grads = outcome(tiny(**options), variables)
-  expected, stacked = outcome(tiny(**options, scan=True), stack_blocks(variables))
-  close(ours, expected)
-  close(grads, unstack_blocks(stacked), 1e-4)
-
-
-def test_who_takes_the_class_token_alone_does_not_pay_for_the_last_block_of_the_rest():
-  module, image = tiny(pool="cls", depth=1), jnp.zeros((3, 16, 16, 3))
-  variables = jax.eval_shape(module.init, jax.random.key(0), image)
-  total = lambda of: lambda v: jnp.sum(jnp.sin(getattr(module.apply(v, image), of)))
-  compiled = lambda of: jax.jit(jax.value_and_grad(total(of))).lower(variables).compile().as_text()
-  hidden = "f32[48,128]"  # 3 images of 16 patches, in the feed-forward layer
-  assert hidden in compiled("tokens")
-  assert hidden not in compiled("pooled")
 
 
 def test_unstacking_undoes_stacking_and_fits_the_scanned_init():
