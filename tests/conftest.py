@@ -12,7 +12,6 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -66,17 +65,6 @@ def pytest_collection_modifyitems(config, items):
   thorough = [item for item in items if item.get_closest_marker("thorough")]
   items[:] = [item for item in items if not item.get_closest_marker("thorough")]
   config.hook.pytest_deselected(items=thorough)
-
-
-@pytest.fixture
-def compiled_once(tmp_path):
-  """What a test compiles more than once is compiled once; where that is kept."""
-  folder = tmp_path / "compiled"
-  jax.config.update("jax_compilation_cache_dir", str(folder))
-  compilation_cache.reset_cache()  # by now JAX has settled for none
-  yield folder
-  jax.config.update("jax_compilation_cache_dir", None)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture

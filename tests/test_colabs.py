@@ -42,12 +42,12 @@ def test_a_notebook_installs_what_it_does_not_find(path):
 
 
 @pytest.mark.thorough  # a minute of kernels that start and compile
-def test_a_notebook_runs_and_warns_of_nothing(path, tmp_path, compiled_once, monkeypatch):
+def test_a_notebook_runs_and_warns_of_nothing(path, tmp_path, monkeypatch):
   nbclient = pytest.importorskip("nbclient", reason="pip install -e '.[test]' for notebooks")
   # What Jupyter keeps stays in the test's folder, and no reader's settings come in.
   for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
     monkeypatch.setenv(variable, str(tmp_path))
-  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled_once))
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
   notebook = read(path)
   shortened = 0
   for cell in code(notebook):

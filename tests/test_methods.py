@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.methods import METHODS
 from experiments.setup import prepare
@@ -51,6 +52,17 @@ def test_every_method_says_how_far_its_features_spread(name):
 def test_what_hides_patches_needs_an_encoder_that_has_some(name):
   with pytest.raises(ValueError, match=r"--encoder=resnet18 has no patches to hide; choose a ViT"):
     prepared(name, encoder="resnet18", stem="cifar")
+
+
+@pytest.fixture
+def compiled_once(tmp_path):
+  """What a test compiles more than once is compiled once."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
+  compilation_cache.reset_cache()  # by now JAX has settled for what was there before
+  yield
+  jax.config.update("jax_compilation_cache_dir", before)
+  compilation_cache.reset_cache()
 
 
 @pytest.mark.thorough
