@@ -115,8 +115,9 @@ def main(method: Method, settings: Settings) -> None:
     raise ValueError(f"--meshes={settings.meshes} is for --sweep; give that too, or --mesh")
   target = settings.json and Path(settings.json)
   look_further, measure = settings.largest_batch, settings.measure
-  for name in launch.FREE | {"eval_every", "validation"}:
-    getattr(settings, name)  # of a run, whose command line a plan takes as it is
+  # Of a run, whose command line a plan takes as it is; not every launcher has them all.
+  for name in (launch.FREE | {"eval_every", "validation"}) & settings.values().keys():
+    getattr(settings, name)
   print(
     f"{settings.experiment}: {settings.encoder}, {settings.dtype}, batch {settings.batch_size}"
   )  # fmt: skip
