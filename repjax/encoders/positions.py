@@ -151,10 +151,11 @@ def rotary_axial(
   temperature: float = 10_000.0,
   reference: Grid | None = None,
   columns_first: bool = False,
+  start: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
   r"""Sines and cosines of rotary positions counted in patches, half of the pairs for each axis.
 
-  .. math:: \theta_k(y) = y T^{-4k / d}, \quad y = 0, 1, \dots
+  .. math:: \theta_k(y) = y T^{-4k / d}, \quad y = s, s + 1, \dots
 
   Args:
     grid: rows and columns of patches.
@@ -163,6 +164,7 @@ def rotary_axial(
     reference: rows and columns that another grid is shrunk or stretched to, so that it spans the
       same angles; patches stay one apart if absent.
     columns_first: whether the first half of the pairs is turned by the column.
+    start: of the counting, s; a class token, which is not turned, stands at 0.
 
   Returns:
     Sines and cosines, ``[1, rows * columns, head_dim]`` float32; feature i pairs with
@@ -175,13 +177,14 @@ def rotary_axial(
     Heo et al., `Rotary Position Embedding for Vision Transformer
     <https://arxiv.org/abs/2403.13298>`_, 2024, section 3, axial frequency (temperature 100,
     columns first). ``reference`` is that of Fang et al., `EVA-02
-    <https://arxiv.org/abs/2303.11331>`_, 2023, official code.
+    <https://arxiv.org/abs/2303.11331>`_, 2023, official code; ``start`` that of Bolya et al.,
+    `Perception Encoder <https://arxiv.org/abs/2504.13181>`_, 2025, official code.
   """
   if head_dim % 4:
     raise ValueError(f"rotary positions need dim / heads divisible by 4, got {head_dim}")
   bands = temperature ** (-4 * np.arange(head_dim // 4) / head_dim)
   spans = zip(grid, reference or grid, strict=True)
-  axes = np.meshgrid(*(np.arange(n) * (span / n) for n, span in spans), indexing="ij")
+  axes = np.meshgrid(*((start + np.arange(n)) * (span / n) for n, span in spans), indexing="ij")
   angles = [axis.reshape(-1, 1) * bands for axis in (axes[::-1] if columns_first else axes)]
   angles = np.concatenate(angles + angles, 1)[None]
   return np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)

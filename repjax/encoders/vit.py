@@ -94,6 +94,9 @@ class ViT(nn.Module):
     mlp_ratio: see ``mlp_dim``.
     pool: ``mean`` of the normed patch tokens, the normed ``cls`` token, or ``attention`` over the
       normed patch tokens (`AttentionPool`).
+    pool_size: heads and width of the feed-forward layer of attention pooling; those of the blocks
+      if absent.
+    pool_front: whether it looks at class token and registers too.
     class_token: whether there is one; if absent, only for ``pool="cls"``.
     distillation_token: whether a second token follows it, with a position of its own;
       ``pool="cls"`` is then the mean of both, so that one linear layer on it is DeiT's mean of two
@@ -111,6 +114,7 @@ class ViT(nn.Module):
     stem: ``patch``, one linear map a patch, or ``conv`` (`ConvStem`).
     patch_bias: whether the linear map of patches has one.
     embedding_norm: whether tokens are normed before the first block, as in CLIP.
+    final_norm: whether there is one behind the last block.
     norm_after_pool: whether the final norm is taken of the pooled vector alone, as in BEiT and
       fine-tuned MAE; ``tokens`` are then not normed.
     projection: width of a last linear map of the pooled vector, as in CLIP; none if absent.
@@ -141,6 +145,8 @@ class ViT(nn.Module):
   mlp_dim: int | None = None
   mlp_ratio: float = 4
   pool: Literal["mean", "cls", "attention"] = "mean"
+  pool_size: tuple[int, int] | None = None
+  pool_front: bool = False
   class_token: bool | None = None
   distillation_token: bool = False
   registers: int = 0
@@ -151,6 +157,7 @@ class ViT(nn.Module):
   stem: Literal["patch", "conv"] = "patch"
   patch_bias: bool = True
   embedding_norm: bool = False
+  final_norm: bool = True
   norm_after_pool: bool = False
   projection: int | None = None
   activation: Activation = gelu
@@ -275,7 +282,7 @@ class ViT(nn.Module):
     if trace is not None:
       self.sow("intermediates", "trace", trace)
 
-    final = norm(self.dtype, "norm", epsilon=self.epsilon)
+    final = norm(self.dtype, "norm", epsilon=self.epsilon) if self.final_norm else lambda x: x
     x = x if self.norm_after_pool else final(x)
     tokens = x[:, first:]
     if self.pool == "cls":
@@ -286,9 +293,11 @@ class ViT(nn.Module):
     elif self.pool == "mean":
       pooled = jnp.mean(tokens, 1)
     else:
-      shape = (self.heads, mlp_dim, self.dtype, self.attention, self.activation, self.epsilon)
-      bias = None if sizes is None else jnp.log(sizes[:, first:])[:, None, None]
-      pooled = AttentionPool(*shape, name="pool")(tokens, bias=bias)
+      shape = self.pool_size or (self.heads, mlp_dim)
+      shape = (*shape, self.dtype, self.attention, self.activation, self.epsilon)
+      front = 0 if self.pool_front else first
+      bias = None if sizes is None else jnp.log(sizes[:, front:])[:, None, None]
+      pooled = AttentionPool(*shape, name="pool")(x[:, front:], bias=bias)
     pooled = final(pooled) if self.norm_after_pool else pooled
     if self.projection is not None:
       pooled = dense(self.projection, self.dtype, "projection", bias=False)(pooled)

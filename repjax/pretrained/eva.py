@@ -1,4 +1,4 @@
-"""timm's Eva by name: EVA, EVA-02, DINOv3, and transformers with rotary positions in patches."""
+"""timm's Eva by name: EVA, EVA-02, DINOv3, Perception Encoder, others with rotary positions."""
 
 import functools
 
@@ -60,6 +60,32 @@ _ROPE_GAP = style(
 _ROPE_GAP_UNBIASED = but(_ROPE_GAP, TIMM_EVA02._replace(biases=(), unbiased=PROJECTIONS))
 _ROPE_GAP_REG4 = but(_ROPE_GAP, registers=4, mean=CLIP[0], std=CLIP[1])
 
+
+# The Perception Encoder. Its patches are counted from 1, but not in the largest, which has no class
+# token.
+_PE = style(
+  TIMM_ROPE,
+  HALF,
+  crop=1.0,
+  positions="learned",
+  class_token=True,
+  patch_bias=False,
+  embedding_norm=True,
+  epsilon=1e-5,
+)
+_counted = lambda side, start=1.0: functools.partial(
+  rotary_axial, reference=(side, side), columns_first=True, start=start
+)
+_core = lambda width, rotary, **options: but(
+  _PE, pool="attention", pool_front=True, pool_size=(8, 4 * width), rotary=rotary, **options
+)
+_PE_CORE_TI, _PE_CORE_S, _PE_CORE_L = (_core(dim, _counted(24)) for dim in (192, 384, 1024))
+_PE_CORE_B = _core(768, _counted(14))
+_PE_CORE_G = _core(1536, _counted(32, 0.0), class_token=False)
+_PE_SPATIAL = but(_PE, pool="mean", final_norm=False, rotary=_counted(32))
+_PE_LANG = but(_PE_SPATIAL, layer_scale=0.1)
+_PE_LANG_G = but(_PE_LANG, rotary=_counted(32, 0.0), class_token=False)
+
 _DINOV3 = style(
   TIMM_DINOV3,
   crop=1.0,
@@ -84,6 +110,7 @@ _TI_GLU, _S_GLU = _TI._replace(mlp_dim=512), _S._replace(mlp_dim=1024)
 _B_GLU, _L_GLU = _B._replace(mlp_dim=2048), _L._replace(mlp_dim=2730)
 _H_20 = _H._replace(heads=20)
 _7B = Size(4096, 40, 32, 8192)
+_PE_G = Size(1536, 50, 16, 8960)
 
 #: As `TIMM_VITS`, of which these are a part.
 EVA_VITS = {
@@ -102,6 +129,18 @@ EVA_VITS = {
   "vit_large_patch16_dinov3_qkvb": Entry(_DINOV3_BIASED, _L, 16, 256),
   "vit_large_patch16_dinov3_qkvb.sat493m": Entry(_DINOV3_SAT_BIASED, _L, 16, 256),
   "vit_huge_plus_patch16_dinov3_qkvb": Entry(_DINOV3_GATED_BIASED, _H_20, 16, 256),
+  "vit_pe_core_tiny_patch16_384": Entry(_PE_CORE_TI, _TI, 16, 384),
+  "vit_pe_core_small_patch16_384": Entry(_PE_CORE_S, _S, 16, 384),
+  "vit_pe_core_base_patch16_224": Entry(_PE_CORE_B, _B, 16, 224),
+  "vit_pe_core_large_patch14_336": Entry(_PE_CORE_L, _L, 14, 336),
+  "vit_pe_core_gigantic_patch14_448": Entry(_PE_CORE_G, _PE_G, 14, 448),
+  "vit_pe_lang_large_patch14_448": Entry(_PE_LANG, _L._replace(depth=23), 14, 448),
+  "vit_pe_lang_gigantic_patch14_448": Entry(_PE_LANG_G, _PE_G._replace(depth=47), 14, 448),
+  "vit_pe_spatial_tiny_patch16_512": Entry(_PE_SPATIAL, _TI, 16, 512),
+  "vit_pe_spatial_small_patch16_512": Entry(_PE_SPATIAL, _S, 16, 512),
+  "vit_pe_spatial_base_patch16_512": Entry(_PE_SPATIAL, _B, 16, 512),
+  "vit_pe_spatial_large_patch14_448": Entry(_PE_SPATIAL, _L, 14, 448),
+  "vit_pe_spatial_gigantic_patch14_448": Entry(_PE_LANG_G, _PE_G, 14, 448),
   "vit_small_patch16_rope_224": Entry(_ROPE, _S, 16, 224),
   "vit_base_patch16_rope_224": Entry(_ROPE, _B, 16, 224),
   "vit_large_patch16_rope_224": Entry(_ROPE, _L, 16, 224),

@@ -220,7 +220,8 @@ def vit_rules(vit: ViT, names: Names) -> list[Rule]:
     rules += norm_rules(names.embedding_norm, "params/embedding_norm")
   for i in range(vit.depth):
     rules += _block(vit, names, names.block.format(i), f"params/block_{i}")
-  rules += norm_rules(names.norm, "params/norm")
+  if vit.final_norm:
+    rules += norm_rules(names.norm, "params/norm")
   if vit.pool == "attention":
     rules += _pool(names.pool)
   if vit.projection is not None:

@@ -32,6 +32,18 @@ DINOV3 = {
   "use_rot_pos_emb": True, "use_abs_pos_emb": False, "num_reg_tokens": 4, "use_fc_norm": False,
   "norm_layer": functools.partial(timm.layers.LayerNorm, eps=1e-5),
 }  # fmt: skip
+PE = {
+  "attn_type": "rope", "use_pre_transformer_norm": True, "use_rot_pos_emb": True,
+  "rope_grid_indexing": "xy", "norm_layer": functools.partial(timm.layers.LayerNorm, eps=1e-5),
+}  # fmt: skip
+PE_CORE = {
+  **PE, "global_pool": "map", "attn_pool_num_heads": 8, "attn_pool_mlp_ratio": 2.0,
+  "ref_feat_shape": (14, 14), "rope_grid_offset": 1.0,
+}  # fmt: skip
+PE_SPATIAL = {
+  **PE, "use_post_transformer_norm": False, "use_fc_norm": False, "ref_feat_shape": (32, 32),
+  "rope_grid_offset": 1.0,
+}  # fmt: skip
 CASES = {
   "rope": ROPE,
   "rope_ape": {**ROPE, "use_abs_pos_emb": True, "no_embed_class": True},
@@ -45,6 +57,11 @@ CASES = {
   "eva02": EVA02,
   "eva02_apart": APART,
   "eva02_clip": {**APART, "scale_attn_inner": True, "global_pool": "token"},
+  "pe_core": PE_CORE,
+  "pe_spatial": PE_SPATIAL,
+  "pe_lang_gigantic": {
+    **PE_SPATIAL, "class_token": False, "rope_grid_offset": 0.0, "init_values": 1.0,
+  },
   "dinov3_biased": DINOV3,
   "dinov3_gated_biased": {**DINOV3, "swiglu_mlp": True, "swiglu_align_to": 8},
 }
@@ -57,10 +74,12 @@ def main() -> None:
     model = Eva(**small, **options, num_classes=0, dynamic_img_size=True)
     out[f"{case}/shapes"] = draw(model)
     with torch.no_grad():
+      # timm gives the tokens in front of the patches apart, and fails where there are none.
+      front = model.num_prefix_tokens > 0
       _, layers = model.forward_intermediates(
-        images(32), output_fmt="NLC", return_prefix_tokens=True
+        images(32), output_fmt="NLC", return_prefix_tokens=front
       )
-      layers = [torch.cat([prefix, patches], 1).numpy() for patches, prefix in layers]
+      layers = [torch.cat([x[1], x[0]], 1) if front else x for x in layers]
       out[f"{case}/layers"] = np.stack(layers)
       out[f"{case}/pooled"] = model(images(32)).numpy()
       # Another size: 3 by 6 patches.

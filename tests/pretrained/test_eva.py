@@ -32,12 +32,15 @@ CASES = {
   "eva02": "eva02_tiny_patch14_224",
   "eva02_apart": "eva02_base_patch14_224",
   "eva02_clip": "eva02_base_patch16_clip_224",
+  "pe_core": "vit_pe_core_base_patch16_224",
+  "pe_spatial": "vit_pe_spatial_base_patch16_512",
+  "pe_lang_gigantic": "vit_pe_lang_gigantic_patch14_448",
   "dinov3_biased": "vit_base_patch16_dinov3_qkvb",
   "dinov3_gated_biased": "vit_small_plus_patch16_dinov3_qkvb",
   "deit": "deit_base_distilled_patch16_224",
 }
 # The others differ from these in one option, and wait for --thorough.
-EVERYDAY = ("rope", "rope_mixed_ape", "rope_gap_unbiased", "eva02_clip", "deit")
+EVERYDAY = ("rope", "rope_mixed_ape", "rope_gap_unbiased", "eva02_clip", "pe_core", "deit")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +69,8 @@ def loaded(case):
     small["mlp_dim"] = 85
   if model.encoder.image_size is not None:
     small["image_size"] = 32
+  if model.encoder.pool_size is not None:
+    small["pool_size"] = (8, 64)
   encoder = model.encoder.clone(**small)
   like = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   rules = vit_rules(encoder, entry.style.names)
@@ -94,7 +99,7 @@ def test_weights_are_given_back_as_they_were(case):
   assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
-@pytest.mark.parametrize("case", cases(("eva02_clip",)))
+@pytest.mark.parametrize("case", cases(("eva02_clip", "pe_core")))
 def test_images_of_another_size_are_seen_as_by_timm(case):
   encoder, variables, *_ = loaded(case)
   close(jax.jit(encoder.apply)(variables, images(24, 48)).pooled, case, "wide")
@@ -135,11 +140,15 @@ def test_a_second_token_needs_a_first():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", ["rope_mixed_ape", "eva02_clip", "deit"])
+@pytest.mark.parametrize("case", ["rope_mixed_ape", "eva02_clip", "pe_core", "deit"])
 def test_gradients_reach_every_parameter_in_bfloat16(case):
   encoder, variables, *_ = loaded(case)
   encoder = encoder.clone(dtype=jnp.bfloat16)
-  loss = lambda v: jnp.sum(encoder.apply(v, images(32)).tokens[..., 0].astype(jnp.float32) ** 2)
+
+  def loss(variables):
+    seen = encoder.apply(variables, images(32))
+    return sum(jnp.sum(x[..., 0].astype(jnp.float32) ** 2) for x in (seen.tokens, seen.pooled))
+
   grads = jax.tree.leaves(jax.jit(jax.grad(loss))(variables))
   assert all(np.isfinite(g).all() and g.dtype == jnp.float32 for g in grads)
   assert all(np.abs(g).max() > 0 for g in grads)

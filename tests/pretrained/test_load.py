@@ -133,7 +133,7 @@ def test_another_image_size_keeps_the_weights(tiny):
     ("vit_b16", {}, "say timm/NAME or hf/OWNER/NAME"),
     ("timm/vit_tini_patch16_224", {}, "vit_tiny_patch16_224"),
     ("timm/eva02_enormous_patch14_clip_224", {}, "try eva02_large_patch14_clip_224"),
-    ("timm/vit_pe_core_base_patch16_224", {}, "try vit_base_patch16_224"),
+    ("timm/vit_pe_core_huge_patch14_336", {}, "vit_pe_core_large_patch14_336"),
     ("timm/vit_small_patch16_224", {}, "gives"),
     (TINY, {"image_size": 100}, "image of 100x100 is not divisible by patch_size 16x16"),
     ("timm/beit_base_patch16_224", {"image_size": 32}, "relative positions for images of 224"),
