@@ -43,7 +43,7 @@ from repjax.train.launch import Settings, run_app
 
 SIDE, PIECES, PIECE = 56, 10, 5
 TRAIN, TEST = 12_000, 4000
-ALONE, MORE = 450, 170
+ALONE, MORE = 1000, 500
 VIT = ViT(8, 32, 2, 4, mlp_ratio=2, pool="cls", positions="learned", stem="conv")
 LOOK = functools.partial(GLSim, VIT, 4)
 

@@ -60,7 +60,10 @@ CASES = {
   "pe_core": PE_CORE,
   "pe_spatial": PE_SPATIAL,
   "pe_lang_gigantic": {
-    **PE_SPATIAL, "class_token": False, "rope_grid_offset": 0.0, "init_values": 1.0,
+    **PE_SPATIAL,
+    "class_token": False,
+    "rope_grid_offset": 0.0,
+    "init_values": 1.0,
   },
   "dinov3_biased": DINOV3,
   "dinov3_gated_biased": {**DINOV3, "swiglu_mlp": True, "swiglu_align_to": 8},
