@@ -96,7 +96,7 @@ class ViT(nn.Module):
       normed patch tokens (`AttentionPool`).
     pool_size: heads and width of the feed-forward layer of attention pooling; those of the blocks
       if absent.
-    pool_front: whether it looks at class token and registers too.
+    pool_prefix: whether it looks at class token and registers too.
     class_token: whether there is one; if absent, only for ``pool="cls"``.
     distillation_token: whether a second token follows it, with a position of its own;
       ``pool="cls"`` is then the mean of both, so that one linear layer on it is DeiT's mean of two
@@ -146,7 +146,7 @@ class ViT(nn.Module):
   mlp_ratio: float = 4
   pool: Literal["mean", "cls", "attention"] = "mean"
   pool_size: tuple[int, int] | None = None
-  pool_front: bool = False
+  pool_prefix: bool = False
   class_token: bool | None = None
   distillation_token: bool = False
   registers: int = 0
@@ -295,7 +295,7 @@ class ViT(nn.Module):
     else:
       shape = self.pool_size or (self.heads, mlp_dim)
       shape = (*shape, self.dtype, self.attention, self.activation, self.epsilon)
-      front = 0 if self.pool_front else first
+      front = 0 if self.pool_prefix else first
       bias = None if sizes is None else jnp.log(sizes[:, front:])[:, None, None]
       pooled = AttentionPool(*shape, name="pool")(x[:, front:], bias=bias)
     pooled = final(pooled) if self.norm_after_pool else pooled

@@ -77,7 +77,7 @@ _counted = lambda side, start=1.0: functools.partial(
   rotary_axial, reference=(side, side), columns_first=True, start=start
 )
 _core = lambda width, rotary, **options: but(
-  _PE, pool="attention", pool_front=True, pool_size=(8, 4 * width), rotary=rotary, **options
+  _PE, pool="attention", pool_prefix=True, pool_size=(8, 4 * width), rotary=rotary, **options
 )
 _PE_CORE_TI, _PE_CORE_S, _PE_CORE_L = (_core(dim, _counted(24)) for dim in (192, 384, 1024))
 _PE_CORE_B = _core(768, _counted(14))
