@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from repjax.encoders import DEPTHS, ViT, convnext, crossvit, mobilenet, resnet, swin, tnt
-from repjax.encoders.transformer import quick_gelu
-from repjax.encoders.vit import SIZES, Size
 from repjax.pretrained.crossvit import crossvit_rules
 from repjax.pretrained.eva import EVA_VITS
 from repjax.pretrained.hierarchical import (
@@ -19,11 +17,11 @@ from repjax.pretrained.hierarchical import (
   swin_rules,
 )
 from repjax.pretrained.mobilenet import mobilenet_rules
-from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET, Preprocessing
-from repjax.pretrained.styles import Entry, but, gated, style
+from repjax.pretrained.plain import PLAIN_VITS
+from repjax.pretrained.preprocessing import HALF, IMAGENET, Preprocessing
 from repjax.pretrained.tags import TAGS
 from repjax.pretrained.tnt import tnt_rules
-from repjax.pretrained.vit import TIMM_BEIT, vit_rules
+from repjax.pretrained.vit import vit_rules
 from repjax.trees import Rule
 
 
@@ -45,94 +43,9 @@ class Model(NamedTuple):
   unused: tuple[str, ...] = ()
 
 
-_LEARNED = {"positions": "learned", "pool": "cls"}
-_AUGREG = style(statistics=HALF, **_LEARNED)
-_DEIT = style(**_LEARNED)
-_DEIT_SHARP = but(_DEIT, crop=1.0)
-_DEIT_TWO = but(_DEIT, distillation_token=True)
-_IJEPA = style(positions="learned", pool="mean", class_token=False)
-_DINOV2 = style(crop=1.0, layer_scale=1e-5, **_LEARNED)
-_DINOV2_REG = style(crop=1.0, layer_scale=1e-5, registers=4, class_position=False, **_LEARNED)
-_SIGLIP = style(statistics=HALF, positions="learned", pool="attention", class_token=False)
-_CLIP = style(statistics=CLIP, patch_bias=False, embedding_norm=True, epsilon=1e-5, **_LEARNED)
-_CLIP_L = but(_CLIP, crop=1.0)
-_CLIP_QUICK, _CLIP_L_QUICK = (but(x, activation=quick_gelu) for x in (_CLIP, _CLIP_L))
-_BEIT = style(
-  TIMM_BEIT,
-  HALF,
-  positions="relative",
-  pool="mean",
-  class_token=True,
-  norm_after_pool=True,
-  layer_scale=0.1,
-)
-_BEIT_SHARP = but(_BEIT, crop=1.0)
-_BEITV2 = but(_BEIT, mean=IMAGENET[0], std=IMAGENET[1])
-_TI, _S, _B, _L, _H = (SIZES[name] for name in ("ti", "s", "b", "l", "h"))
-_SO400M = Size(1152, 27, 16, 4304)
-_G_DINO = Size(1536, 40, 24, 4096)
-
-
 #: timm's names. What stands behind a dot is timm's tag, for weights that were trained otherwise
 #: than the name alone says; other tags may stand there.
-TIMM_VITS = {
-  "vit_tiny_patch16_224": Entry(_AUGREG, _TI, 16, 224),
-  "vit_small_patch16_224": Entry(_AUGREG, _S, 16, 224),
-  "vit_small_patch16_224.dino": Entry(_DEIT, _S, 16, 224),
-  "vit_small_patch8_224.dino": Entry(_DEIT, _S, 8, 224),
-  "vit_small_patch32_224": Entry(_AUGREG, _S, 32, 224),
-  "vit_base_patch8_224": Entry(_AUGREG, _B, 8, 224),
-  "vit_base_patch8_224.dino": Entry(_DEIT, _B, 8, 224),
-  "vit_base_patch16_224": Entry(_AUGREG, _B, 16, 224),
-  "vit_base_patch16_224.dino": Entry(_DEIT, _B, 16, 224),
-  "vit_base_patch16_224.mae": Entry(_DEIT, _B, 16, 224),
-  "vit_base_patch32_224": Entry(_AUGREG, _B, 32, 224),
-  "vit_large_patch16_224": Entry(_AUGREG, _L, 16, 224),
-  "vit_large_patch16_224.mae": Entry(_DEIT, _L, 16, 224),
-  "vit_huge_patch14_224.mae": Entry(_DEIT, _H, 14, 224),
-  "deit_tiny_patch16_224": Entry(_DEIT, _TI, 16, 224),
-  "deit_small_patch16_224": Entry(_DEIT, _S, 16, 224),
-  "deit_base_patch16_224": Entry(_DEIT, _B, 16, 224),
-  "deit_base_patch16_384": Entry(_DEIT_SHARP, _B, 16, 384),
-  "deit_tiny_distilled_patch16_224": Entry(_DEIT_TWO, _TI, 16, 224),
-  "deit_small_distilled_patch16_224": Entry(_DEIT_TWO, _S, 16, 224),
-  "deit_base_distilled_patch16_224": Entry(_DEIT_TWO, _B, 16, 224),
-  "deit_base_distilled_patch16_384": Entry(but(_DEIT_TWO, crop=1.0), _B, 16, 384),
-  "vit_huge_patch14_gap_224.in1k_ijepa": Entry(_IJEPA, _H, 14, 224),
-  "vit_huge_patch14_gap_224.in22k_ijepa": Entry(_IJEPA, _H, 14, 224),
-  "vit_giant_patch16_gap_224.in22k_ijepa": Entry(_IJEPA, SIZES["g"], 16, 224),
-  "vit_small_patch14_dinov2": Entry(_DINOV2, _S, 14, 518),
-  "vit_base_patch14_dinov2": Entry(_DINOV2, _B, 14, 518),
-  "vit_large_patch14_dinov2": Entry(_DINOV2, _L, 14, 518),
-  "vit_giant_patch14_dinov2": Entry(gated(_DINOV2), _G_DINO, 14, 518),
-  "vit_small_patch14_reg4_dinov2": Entry(_DINOV2_REG, _S, 14, 518),
-  "vit_base_patch14_reg4_dinov2": Entry(_DINOV2_REG, _B, 14, 518),
-  "vit_large_patch14_reg4_dinov2": Entry(_DINOV2_REG, _L, 14, 518),
-  "vit_giant_patch14_reg4_dinov2": Entry(gated(_DINOV2_REG), _G_DINO, 14, 518),
-  "vit_base_patch16_siglip_224": Entry(_SIGLIP, _B, 16, 224),
-  "vit_base_patch16_siglip_256": Entry(_SIGLIP, _B, 16, 256),
-  "vit_base_patch16_siglip_384": Entry(_SIGLIP, _B, 16, 384),
-  "vit_base_patch16_siglip_512": Entry(_SIGLIP, _B, 16, 512),
-  "vit_large_patch16_siglip_256": Entry(_SIGLIP, _L, 16, 256),
-  "vit_large_patch16_siglip_384": Entry(_SIGLIP, _L, 16, 384),
-  "vit_so400m_patch14_siglip_224": Entry(_SIGLIP, _SO400M, 14, 224),
-  "vit_so400m_patch14_siglip_384": Entry(_SIGLIP, _SO400M, 14, 384),
-  "vit_base_patch32_clip_224": Entry(_CLIP, _B, 32, 224),
-  "vit_base_patch32_clip_quickgelu_224": Entry(_CLIP_QUICK, _B, 32, 224),
-  "vit_base_patch16_clip_224": Entry(_CLIP, _B, 16, 224),
-  "vit_base_patch16_clip_quickgelu_224": Entry(_CLIP_QUICK, _B, 16, 224),
-  "vit_large_patch14_clip_224": Entry(_CLIP_L, _L, 14, 224),
-  "vit_large_patch14_clip_336": Entry(_CLIP_L, _L, 14, 336),
-  "vit_large_patch14_clip_quickgelu_224": Entry(_CLIP_L_QUICK, _L, 14, 224),
-  "vit_huge_patch14_clip_224": Entry(_CLIP_L, _H, 14, 224),
-  "beit_base_patch16_224": Entry(_BEIT, _B, 16, 224),
-  "beit_base_patch16_384": Entry(_BEIT_SHARP, _B, 16, 384),
-  "beit_large_patch16_224": Entry(_BEIT, _L, 16, 224),
-  "beit_large_patch16_384": Entry(_BEIT_SHARP, _L, 16, 384),
-  "beitv2_base_patch16_224": Entry(_BEITV2, _B, 16, 224),
-  "beitv2_large_patch16_224": Entry(_BEITV2, _L, 16, 224),
-  **EVA_VITS,
-}
+TIMM_VITS = PLAIN_VITS | EVA_VITS
 # Heads, decoders and tables that are computed, in files of timm's and of the authors.
 _UNUSED = (r"head\..*", r"head_dist\..*", r"fc_norm\..*", r"mask_token", r"decoder.*")
 # The frequencies of mixed rotary positions are learned, and asked for where they are.

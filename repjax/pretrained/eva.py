@@ -105,6 +105,10 @@ _DINOV3_GATED, _DINOV3_SAT_GATED, _DINOV3_GATED_BIASED = (
   for x in (_DINOV3, _DINOV3_SAT, _DINOV3_BIASED)
 )
 
+# As DINOv3 with biases, whose class token stands for the image.
+_LINGBOT = but(_DINOV3_BIASED, pool="cls", filter="bilinear", squash=True)
+_LINGBOT_GATED = but(_DINOV3_GATED, pool="cls", filter="bilinear", squash=True)
+
 _TI, _S, _B, _L, _H, _G = (SIZES[name] for name in ("ti", "s", "b", "l", "h", "g"))
 _TI_GLU, _S_GLU = _TI._replace(mlp_dim=512), _S._replace(mlp_dim=1024)
 _B_GLU, _L_GLU = _B._replace(mlp_dim=2048), _L._replace(mlp_dim=2730)
@@ -129,6 +133,10 @@ EVA_VITS = {
   "vit_large_patch16_dinov3_qkvb": Entry(_DINOV3_BIASED, _L, 16, 256),
   "vit_large_patch16_dinov3_qkvb.sat493m": Entry(_DINOV3_SAT_BIASED, _L, 16, 256),
   "vit_huge_plus_patch16_dinov3_qkvb": Entry(_DINOV3_GATED_BIASED, _H_20, 16, 256),
+  "vit_small_patch16_lingbot": Entry(_LINGBOT, _S, 16, 512),
+  "vit_base_patch16_lingbot": Entry(_LINGBOT, _B, 16, 512),
+  "vit_large_patch16_lingbot": Entry(_LINGBOT, _L, 16, 512),
+  "vit_giant_patch16_lingbot": Entry(_LINGBOT_GATED, Size(1536, 40, 24, 4096), 16, 512),
   "vit_pe_core_tiny_patch16_384": Entry(_PE_CORE_TI, _TI, 16, 384),
   "vit_pe_core_small_patch16_384": Entry(_PE_CORE_S, _S, 16, 384),
   "vit_pe_core_base_patch16_224": Entry(_PE_CORE_B, _B, 16, 224),

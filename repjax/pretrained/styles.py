@@ -28,6 +28,7 @@ def style(
   statistics: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
   crop: float = 0.9,
   squash: bool = False,
+  filter: str = "bicubic",
   **options: Any,
 ) -> Style:
   """A style.
@@ -37,13 +38,15 @@ def style(
     statistics: mean and standard deviation of each channel.
     crop: see `Preprocessing`.
     squash: see `Preprocessing`.
+    filter: see `Preprocessing`.
     **options: fields of `ViT`.
 
   Returns:
     The style.
   """
   mean, std = statistics
-  return Style(options, names, {"mean": mean, "std": std, "crop": crop, "squash": squash})
+  how = {"mean": mean, "std": std, "crop": crop, "squash": squash, "filter": filter}
+  return Style(options, names, how)
 
 
 def but(style: Style, names: Names | None = None, **changes: Any) -> Style:

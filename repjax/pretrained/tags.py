@@ -27,11 +27,33 @@ _GROUPS: tuple[tuple[dict[str, Any], str], ...] = (
     vit_base_patch16_clip_quickgelu_224.metaclip_400m
     resnet50.bamboo convnext_tiny.dinov3_lvd1689m convnext_small.dinov3_lvd1689m
     convnext_base.dinov3_lvd1689m convnext_large.dinov3_lvd1689m
+    deit3_small_patch16_224.fb_in22k_ft_in1k deit3_medium_patch16_224.fb_in22k_ft_in1k
+    deit3_base_patch16_224.fb_in22k_ft_in1k deit3_large_patch16_224.fb_in22k_ft_in1k
+    deit3_huge_patch14_224.fb_in22k_ft_in1k
+  """,
+  ),
+  (
+    {"crop": 0.9},
+    """
+    vit_so400m_patch14_siglip_gap_378.v2_webli
+  """,
+  ),
+  (
+    {"crop": 1.0, "squash": True},
+    """
+    vit_so400m_patch14_siglip_378.webli_ft_in1k vit_so400m_patch14_siglip_gap_378.webli_ft_in1k
+  """,
+  ),
+  (
+    {"crop": 0.95, "squash": True},
+    """
+    vit_base_patch32_clip_384.openai_ft_in12k_in1k
   """,
   ),
   (
     {"crop": 0.95},
     """
+    vit_base_patch16_clip_384.openai_ft_in12k_in1k
     vit_base_patch16_clip_224.laion2b_ft_in12k_in1k
     vit_base_patch16_clip_224.openai_ft_in12k_in1k beitv2_large_patch16_224.in1k_ft_in1k
     beitv2_large_patch16_224.in1k_ft_in22k_in1k convnext_tiny.in12k
@@ -56,7 +78,7 @@ _GROUPS: tuple[tuple[dict[str, Any], str], ...] = (
   (
     {"squash": True},
     """
-    vit_large_patch14_clip_336.openai_ft_in12k_in1k
+    vit_large_patch14_clip_336.openai_ft_in12k_in1k vit_huge_patch14_clip_378.metaclip2_worldwide
   """,
   ),
   (

@@ -70,6 +70,28 @@ def of_timm(out):
     "siglip": (VisionTransformer, {"class_token": False, "global_pool": "map"}),
     "clip": (VisionTransformer, clip),
     "clip_quick": (VisionTransformer, clip | {"act_layer": timm.layers.QuickGELU}),
+    "deit3": (VisionTransformer, {"init_values": 1.0, "no_embed_class": True}),
+    "miil": (VisionTransformer, {"qkv_bias": False}),
+    "intern": (VisionTransformer, {"init_values": 1.0, "final_norm": False}),
+    "siglip_2": (
+      VisionTransformer,
+      {"class_token": False, "global_pool": "map", "act_layer": "gelu_tanh"},
+    ),
+    "gap_reg": (
+      VisionTransformer,
+      {
+        "class_token": False,
+        "no_embed_class": True,
+        "reg_tokens": 4,
+        "init_values": 1.0,
+        "global_pool": "avg",
+      },
+    ),
+    "beit3": (
+      VisionTransformer,
+      {"scale_attn_norm": True, "scale_mlp_norm": True, "global_pool": "avg"}
+      | {"norm_layer": epsilon},
+    ),
     "dinov3": (Eva, rotary),
     "dinov3_gated": (Eva, rotary | {"swiglu_mlp": True, "swiglu_align_to": 8}),
     "beit": (Beit, {"init_values": 0.1, "use_abs_pos_emb": False, "use_rel_pos_bias": True}),

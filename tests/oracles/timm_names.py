@@ -40,7 +40,7 @@ def main() -> None:
       model = timm.create_model(name, num_classes=0)
     # Of the head that comes behind the pooled features, nothing is left.
     parameters[name] = sum(p.numel() for p in model.parameters())
-    if name.startswith(("vit_", "deit_", "beit", "eva")):
+    if name.startswith(("vit_", "deit", "beit", "eva", "flexivit")):
       shapes[name] = shape_of(model)
     plain = name.partition(".")[0]
     for tagged in timm.list_pretrained(f"{plain}.*"):

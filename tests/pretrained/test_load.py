@@ -46,7 +46,15 @@ def shapes_of(model):
   return jax.eval_shape(model.encoder.init, jax.random.key(0), image)
 
 
-@pytest.mark.parametrize("name", TIMM_VITS)
+def vits():
+  """All names; those whose style another has before them wait for --thorough."""
+  seen = set()
+  for name, entry in TIMM_VITS.items():
+    yield pytest.param(name, marks=pytest.mark.thorough if id(entry.style) in seen else ())
+    seen.add(id(entry.style))
+
+
+@pytest.mark.parametrize("name", vits())
 def test_every_transformer_has_as_many_parameters_as_timm_s(name):
   model = timm_model(name)
   # Scanned, since a block is as large as the next.

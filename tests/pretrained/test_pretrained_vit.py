@@ -30,7 +30,15 @@ TIMM = {
   "dinov3": "vit_base_patch16_dinov3",
   "dinov3_gated": "vit_small_plus_patch16_dinov3",
   "beit": "beit_base_patch16_224",
+  "deit3": "deit3_base_patch16_224",
+  "miil": "vit_base_patch16_224_miil",
+  "intern": "vit_intern300m_patch14_448",
+  "siglip_2": "vit_so400m_patch16_siglip_384",
+  "gap_reg": "vit_medium_patch16_reg4_gap_256",
+  "beit3": "beit3_base_patch16_224",
 }
+# These differ in an option or two, and wait for --thorough.
+THOROUGH = ("deit3", "miil", "intern", "siglip_2", "gap_reg", "beit3")
 HF = [key.split("/")[1] for key in FIXTURE if key.startswith("hf/") and key.endswith("/config")]
 # What differs from timm in more than names; the others wait for --thorough.
 EVERYDAY = ("dinov2", "dinov3", "clip", "convnextv2", "swin", "resnet")
@@ -71,7 +79,9 @@ def check(case, encoder, variables, image):
     close(np.stack(seen.layers), FIXTURE[f"{case}/layers"])
 
 
-@pytest.mark.parametrize("case", TIMM)
+@pytest.mark.parametrize(
+  "case", [pytest.param(x, marks=pytest.mark.thorough if x in THOROUGH else ()) for x in TIMM]
+)
 def test_equals_timm_with_its_weights_and_gives_them_back(case):
   state = state_of(f"timm/{case}")
   encoder, rules, unused = of_timm(case)
