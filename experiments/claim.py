@@ -1,5 +1,6 @@
 """What experiments on a paper's claim share: seeds, short trainings, table and record."""
 
+import contextvars
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ flags.DEFINE_list("seeds", ["0", "1", "2"], "Runs of a claim; those on record ar
 Tree = Any
 Numbers = dict[str, dict[str, float]]
 
+_QUIET = contextvars.ContextVar("quiet", default=False)  # whether --progress=false was given
+
 
 def run(
   name: str, study: Callable[[int, Settings], Numbers], settings: Settings, *, described: str
@@ -39,20 +42,24 @@ def run(
     described: the data, split sizes and preprocessing, for the record.
 
   Raises:
-    ValueError: if the record holds runs of another command.
+    ValueError: if the record holds runs of another command, or a flag had no effect. The record is
+      then that of the command without it, which goes on from there.
   """
   launch.use_compile_cache(settings)
+  _QUIET.set(not settings.progress)
   path = Path(settings.results or f"runs/{name}.json")
-  command = spelt(f"python -m experiments.{name}", settings, ("seed", "seeds"))
-  runs = read_record(path, command)
+  command = lambda free=(): spelt(
+    f"python -m experiments.{name}", settings, ("seed", "seeds", *free)
+  )
+  runs = read_record(path, command())
   for seed in seeds(settings):
     if any(run["seed"] == seed for run in runs):
       print(f"seed {seed}: on record in {path}")
       continue
     numbers = study(seed, settings)
-    settings.check_all_read()
     runs += [{"method": m, "seed": seed, "metrics": values} for m, values in numbers.items()]
-    write_record(path, command, described, runs)
+    write_record(path, command(settings.unread()), described, runs)
+    settings.check_all_read()
   print("\n" + evaluate.format_table(summarize(runs)) + f"\n\nrecord: {path}")
 
 
@@ -158,13 +165,27 @@ def fit(
     return learner.update(state, jax.tree.map(lambda x: x[rows], arrays), key)
 
   update, key = jax.jit(update, donate_argnums=0), jax.random.key(seed)
-  for step in tqdm(range(steps), desc=progress, disable=progress is None, unit="step"):
+  for step in count_steps(steps, progress):
     first = step * batch_size
     rows = data.indices(seed, first, first + batch_size, size)
     state, metrics = update(state, arrays, rows.astype(np.int32), step, key)
   if steps and not np.isfinite(loss := float(metrics["loss"])):
     raise FloatingPointError(f"{progress or 'training'}: the loss is {loss} after {steps} steps")
   return state
+
+
+def count_steps(steps: int, progress: str | None) -> Iterable[int]:
+  """Counts updates beside a progress bar, unless a study runs with ``--progress=false``.
+
+  Args:
+    steps: how many.
+    progress: what the bar says; no bar if absent.
+
+  Returns:
+    Their numbers.
+  """
+  hidden = progress is None or _QUIET.get()
+  return tqdm(range(steps), desc=progress, disable=hidden, unit="step")
 
 
 def part_of_data(

@@ -18,7 +18,6 @@ import functools
 import jax
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from experiments import claim
 from repjax import data, evaluate
@@ -57,7 +56,7 @@ def alternate(learner, image, kind, *, steps, seed, name):
   update = jax.jit(update, donate_argnums=0)
   embed = functools.partial(claim.features, learner.encode)
   clusters = {key: kind[key] for key in ("coarse", "fine")}
-  for step in tqdm(range(steps), desc=f"{name} {seed}", unit="step"):
+  for step in claim.count_steps(steps, f"{name} {seed}"):
     if step % STEPS == 0:
       features = embed(state, turned.reshape(-1, *image.shape[1:])).reshape(*turned.shape[:2], -1)
       labels = cluster_labels(features, **clusters, seed=seed + step)

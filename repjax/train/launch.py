@@ -112,14 +112,17 @@ class Settings:
     """The flags that the user set."""
     return {name: value for name, value in self._values.items() if name in self._given}
 
+  def unread(self) -> list[str]:
+    """The flags that the user set and nothing has read."""
+    return sorted(self._given - self._read)
+
   def check_all_read(self) -> None:
     """Raises if a flag was given that nothing has read.
 
     Raises:
       ValueError: naming the flags.
     """
-    unread = sorted(self._given - self._read)
-    if unread:
+    if unread := self.unread():
       listed = ", ".join(f"--{name}={self._values[name]}" for name in unread)
       raise ValueError(f"{listed} has no effect with the other flags given; leave it out")
 
