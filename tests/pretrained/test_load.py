@@ -48,10 +48,9 @@ def shapes_of(model):
 
 def vits():
   """All names; those whose style another has before them wait for --thorough."""
-  seen = set()
-  for name, entry in TIMM_VITS.items():
-    yield pytest.param(name, marks=pytest.mark.thorough if id(entry.style) in seen else ())
-    seen.add(id(entry.style))
+  first = {id(entry.style): name for name, entry in reversed(TIMM_VITS.items())}.values()
+  marks = lambda name: () if name in first else pytest.mark.thorough
+  return [pytest.param(name, marks=marks(name)) for name in TIMM_VITS]
 
 
 @pytest.mark.parametrize("name", vits())
