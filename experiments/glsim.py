@@ -11,12 +11,12 @@ at a box of GLSim's size at a random place (``random_box``), and at the digit, w
 ``choice_multiply_adds`` is what choosing takes for an image beyond the ViT, whose attention weights
 count as known. ``accuracy`` is of 4,000 test digits.
 
-A seed takes five minutes of one core. Over three seeds the claim does not show: GLSim tells 0.671 of
-the digits, at a random box 0.667, by rollout 0.664, and by one look 0.670, all within the noise; the
-single look with twice the steps, which is as much arithmetic, 0.745. A second look is worth much in
-the right place, 0.903 at the true one, but after so short a training neither the class token nor its
-attention says where a digit lies. The choice is cheaper, as claimed: 1,568 multiply-adds against
-rollout's 125,000.
+A seed takes five minutes of one core. Over three seeds the claim does not show: GLSim tells 0.671
+of the digits, at a random box 0.667, by rollout 0.664, and by one look 0.670, all within the noise;
+the single look with twice the steps, which is as much arithmetic, 0.745. A second look is worth
+much in the right place, 0.903 at the true one, but after so short a training neither the class
+token nor its attention says where a digit lies. The choice is cheaper, as claimed: 1,568 multiply-
+adds against rollout's 125,000.
 """
 
 import functools
