@@ -69,7 +69,7 @@ def test_named_depths_have_the_published_parameter_counts(name, count):
   assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
 
 
-@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize("bottleneck", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_blocks_start_as_the_identity(bottleneck):
   module = ResNet((2,), bottleneck, width=8, stem="cifar")
   image = weights("image", (2, 8, 8, 3))

@@ -260,7 +260,9 @@ def test_layers_that_nobody_reads_cost_nothing_under_scan():
   assert "f32[5,2,16,32]" not in compiled(lambda v: module.apply(v, IMAGE).pooled)
 
 
-@pytest.mark.parametrize("options", [{"pool": "attention"}, {"stem": "conv"}])
+@pytest.mark.parametrize(
+  "options", [pytest.param({"pool": "attention"}, marks=pytest.mark.thorough), {"stem": "conv"}]
+)
 def test_bfloat16_is_close_to_float32_and_leaves_parameters_float32(options):
   options |= {"depth": 1}
   module = tiny(dtype=jnp.bfloat16, **options)
