@@ -108,7 +108,7 @@ def encode_split(
     encode: ``(state, [batch, h, w, c] uint8) -> Features``.
     state: on the mesh.
     split: what to encode.
-    size: examples encoded at a time.
+    size: examples encoded at a time, at most.
     mesh: the devices.
     name: for the bar.
     quiet: whether to leave the bar out.
@@ -117,6 +117,9 @@ def encode_split(
   Returns:
     Its features and labels, on every process.
   """
+  # A small split is not filled up to many times its size; by halves, so that few are compiled.
+  while size // 2 >= max(len(split), 1):
+    size //= 2
   shards = batch_shards(mesh)
   size = -(-size // shards) * shards
   rows = local_rows(mesh, size)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import extract
+from experiments import extract, outcome
+from repjax.data import Arrays
 from repjax.encoders import Features
 from repjax.pretrained import load_encoder, timm_model
-from repjax.train import launch
+from repjax.train import launch, make_mesh
 from repjax.train.launch import Settings
 from repjax.trees import revert, write_state
 
@@ -137,3 +138,18 @@ def test_parts_of_another_run_are_not_mixed_in(given, tmp_path, monkeypatch):
     ValueError, match="holds parts of a run with --image_size=32, this one has 48"
   ):
     run(given, out=out, image_size=48)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (12, 16), (40, 64), (300, 512), (600, 512)])
+def test_a_small_split_is_not_filled_up_to_a_large_batch(count, size):
+  seen = []
+
+  def encode(state, image):
+    seen.append(len(image))  # once, when it is traced
+    return Features(image[:, 0, 0], None, ())
+
+  image = (np.arange(count) % 256).astype(np.uint8)[:, None, None, None]
+  split = Arrays(image, np.zeros(count, np.int32))
+  found = outcome.encode_split(encode, None, split, 512, make_mesh("data:8"))
+  np.testing.assert_array_equal(found.features, image[:, 0, 0])
+  assert seen == [size]
