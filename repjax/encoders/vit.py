@@ -114,7 +114,7 @@ class ViT(nn.Module):
     stem: ``patch``, one linear map a patch, or ``conv`` (`ConvStem`).
     patch_bias: whether the linear map of patches has one.
     embedding_norm: whether tokens are normed before the first block, as in CLIP.
-    final_norm: whether there is one behind the last block.
+    final_norm: whether they are behind the last.
     norm_after_pool: whether the final norm is taken of the pooled vector alone, as in BEiT and
       fine-tuned MAE; ``tokens`` are then not normed.
     projection: width of a last linear map of the pooled vector, as in CLIP; none if absent.

@@ -5,7 +5,16 @@ import functools
 from repjax.encoders.positions import rotary_axial
 from repjax.encoders.vit import SIZES, Size
 from repjax.pretrained.preprocessing import CLIP, HALF, IMAGENET
-from repjax.pretrained.styles import Entry, but, gated, style
+from repjax.pretrained.styles import (
+  BETWIXT,
+  GIANT_GATED,
+  MEDIUM,
+  MEDIUM_D,
+  Entry,
+  but,
+  gated,
+  style,
+)
 from repjax.pretrained.vit import (
   PROJECTIONS,
   TIMM_BEIT,
@@ -136,7 +145,7 @@ EVA_VITS = {
   "vit_small_patch16_lingbot": Entry(_LINGBOT, _S, 16, 512),
   "vit_base_patch16_lingbot": Entry(_LINGBOT, _B, 16, 512),
   "vit_large_patch16_lingbot": Entry(_LINGBOT, _L, 16, 512),
-  "vit_giant_patch16_lingbot": Entry(_LINGBOT_GATED, Size(1536, 40, 24, 4096), 16, 512),
+  "vit_giant_patch16_lingbot": Entry(_LINGBOT_GATED, GIANT_GATED, 16, 512),
   "vit_pe_core_tiny_patch16_384": Entry(_PE_CORE_TI, _TI, 16, 384),
   "vit_pe_core_small_patch16_384": Entry(_PE_CORE_S, _S, 16, 384),
   "vit_pe_core_base_patch16_224": Entry(_PE_CORE_B, _B, 16, 224),
@@ -161,11 +170,9 @@ EVA_VITS = {
   "vit_small_patch16_rope_mixed_ape_224": Entry(_ROPE_MIXED_APE, _S, 16, 224),
   "vit_base_patch16_rope_mixed_ape_224": Entry(_ROPE_MIXED_APE, _B, 16, 224),
   "vit_large_patch16_rope_mixed_ape_224": Entry(_ROPE_MIXED_APE, _L, 16, 224),
-  "vit_medium_patch16_rope_reg1_gap_256": Entry(_ROPE_GAP, Size(512, 12, 8, 2048), 16, 256),
-  "vit_mediumd_patch16_rope_reg1_gap_256": Entry(
-    _ROPE_GAP_UNBIASED, Size(512, 20, 8, 2048), 16, 256
-  ),
-  "vit_betwixt_patch16_rope_reg4_gap_256": Entry(_ROPE_GAP_REG4, Size(640, 12, 10, 2560), 16, 256),
+  "vit_medium_patch16_rope_reg1_gap_256": Entry(_ROPE_GAP, MEDIUM, 16, 256),
+  "vit_mediumd_patch16_rope_reg1_gap_256": Entry(_ROPE_GAP_UNBIASED, MEDIUM_D, 16, 256),
+  "vit_betwixt_patch16_rope_reg4_gap_256": Entry(_ROPE_GAP_REG4, BETWIXT, 16, 256),
   "vit_base_patch16_rope_reg1_gap_256": Entry(_ROPE_GAP, _B, 16, 256),
   "eva_giant_patch14_224": Entry(_EVA, _G, 14, 224),
   "eva_giant_patch14_336": Entry(_EVA_WHOLE, _G, 14, 336),

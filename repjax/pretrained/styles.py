@@ -1,4 +1,4 @@
-"""What families of vision transformers have in common: options, names, preprocessing."""
+"""What families of vision transformers have in common: sizes, options, names, preprocessing."""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +7,10 @@ import jax
 from repjax.encoders.vit import Size
 from repjax.pretrained.preprocessing import IMAGENET
 from repjax.pretrained.vit import TIMM, Names
+
+# Sizes of timm's that several families have.
+MEDIUM, MEDIUM_D = Size(512, 12, 8, 2048), Size(512, 20, 8, 2048)
+BETWIXT, GIANT_GATED = Size(640, 12, 10, 2560), Size(1536, 40, 24, 4096)
 
 
 class Style(NamedTuple):

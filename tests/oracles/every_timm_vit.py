@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import timm
 import torch
+from drawn import draw, images
 
 from repjax.pretrained import TIMM_VITS, timm_model, vit_rules
 from repjax.trees import convert, revert
@@ -19,24 +20,21 @@ def differs(name: str) -> bool:
   """Whether drawn weights give another pooled feature here, or do not come back as they were."""
   entry = TIMM_VITS[name]
   side = 4 * entry.patch
-  torch.manual_seed(0)
   small = {"num_classes": 0, "depth": 2, "img_size": side}
-  theirs = timm.create_model(name.partition(".")[0], **small).eval()
-  with torch.no_grad():
-    for parameter in theirs.parameters():
-      parameter.add_(0.05 * torch.randn_like(parameter))
+  theirs = timm.create_model(name.partition(".")[0], **small)
+  draw(theirs)
   state = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
 
   model = timm_model(name)
   sized = {} if model.encoder.image_size is None else {"image_size": side}
   encoder = model.encoder.clone(depth=2, **sized)
   rules = vit_rules(encoder, entry.style.names)
-  image = np.random.default_rng(0).standard_normal((1, side, side, 3), np.float32)
+  image = images(side).permute(0, 2, 3, 1).numpy()
   like = jax.eval_shape(encoder.init, jax.random.key(0), image)
   variables = convert(state, rules, like, unused=model.unused, name=name)
   pooled = jax.jit(encoder.apply)(variables, image).pooled
   with torch.no_grad():
-    expected = theirs(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
+    expected = theirs(images(side)).numpy()
   error = np.abs(pooled - expected).max() / np.abs(expected).max()
   back = revert(variables, rules)
   same = all(np.array_equal(tensor, state[key]) for key, tensor in back.items())
